@@ -1,0 +1,1 @@
+"""Devices: where arrays live and kernel text becomes a callable."""
