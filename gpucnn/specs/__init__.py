@@ -1,0 +1,16 @@
+"""Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
+
+from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
+from gpucnn.specs.conv2d import Conv2dSpec
+from gpucnn.specs.elementwise import ActivationSpec, ArraySpec, BinarySpec, CastSpec, DropoutSpec, ScalarSpec
+from gpucnn.specs.matmul import MatmulSpec
+from gpucnn.specs.optimizer import AdamSpec, SgdSpec
+from gpucnn.specs.pad2d import Pad2dSpec
+from gpucnn.specs.pool2d import Pool2dSpec
+from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
+
+__all__ = [
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "ActivationSpec", "AdamSpec", "ArraySpec", "BinaryCrossEntropySpec", "BinarySpec",
+    "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec",
+    "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+]  # fmt: skip

@@ -1,0 +1,194 @@
+"""Sizes of operations that treat every element alike. All element counts are kernel arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.specs import base
+
+BINARY_KINDS = ("add", "subtract", "multiply", "divide")
+SCALAR_KINDS = ("add", "multiply", "subtract_from", "divide_into", "power")
+OUTPUT_GRADIENT = ("relu", "leaky_relu", "sigmoid", "tanh")
+"""Activations whose backward pass is given the output; the others (gelu, silu) are given the input."""
+
+
+@dataclass(frozen=True)
+class ActivationSpec(base.Spec):
+    """y = activation(x), `count` elements; `slope` is leaky_relu's for x < 0. relu, leaky_relu pass NaN on."""
+
+    kind: str
+    count: int
+    dtype: str
+    slope: float = 0.01
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def __post_init__(self) -> None:
+        base.activation_number(self.kind)
+
+    @property
+    def saves_output(self) -> bool:
+        """Whether the backward pass needs the output (else the input)."""
+        return self.kind in OUTPUT_GRADIENT
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return base.epilogue_macros(False, self.kind, self.slope, self.acc_dtype)
+
+    def terms(self, operation: str) -> int:
+        """Return a small count that covers the rounding of the transcendental functions."""
+        return 16
+
+
+@dataclass(frozen=True)
+class BinarySpec(base.Spec):
+    """y = a (op) b with NumPy's broadcasting; both of `dtype`. Ranks up to 6 after adjacent axes are merged."""
+
+    kind: str
+    a_shape: tuple[int, ...]
+    b_shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in BINARY_KINDS:
+            raise ValueError(f"unknown operation {self.kind!r}; known: {', '.join(BINARY_KINDS)}")
+        try:
+            np.broadcast_shapes(self.a_shape, self.b_shape)
+        except ValueError:
+            raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} do not broadcast") from None
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """The broadcast shape."""
+        return np.broadcast_shapes(self.a_shape, self.b_shape)
+
+    def axes(self) -> tuple[tuple[int, int, int], ...]:
+        """Return (extent, stride of a, stride of b) of each merged axis, outermost first, in elements; 0 where broadcast."""
+        rank = len(self.y_shape)
+        merged: list[list[int]] = []
+        step = [1, 1]
+        for axis in range(rank - 1, -1, -1):
+            extent = self.y_shape[axis]
+            own = []
+            for which, shape in enumerate((self.a_shape, self.b_shape)):
+                size = ((1,) * (rank - len(shape)) + shape)[axis]
+                own.append(step[which] if size != 1 else 0)
+                step[which] *= size
+            if extent == 1:
+                continue
+            if merged and all(own[i] == merged[-1][i + 1] * merged[-1][0] for i in (0, 1)):
+                merged[-1][0] *= extent
+            else:
+                merged.append([extent, *own])
+        return tuple((e, a, b) for e, a, b in reversed(merged)) or ((1, 0, 0),)
+
+    def batchless(self) -> BinarySpec:
+        """Return the Spec of the kernel text: the kind and dtype; extents and strides are kernel arguments."""
+        return BinarySpec(self.kind, (len(self.axes()),), (len(self.axes()),), self.dtype)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros: the kind."""
+        return {"SPEC_KIND": BINARY_KINDS.index(self.kind)}
+
+    def terms(self, operation: str) -> int:
+        """Return 1: one rounding."""
+        return 1
+
+
+@dataclass(frozen=True)
+class ScalarSpec(base.Spec):
+    """y = x (op) value, the value a kernel argument: x+v, x*v, v-x, v/x, x**v; `count` elements."""
+
+    kind: str
+    count: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def __post_init__(self) -> None:
+        if self.kind not in SCALAR_KINDS:
+            raise ValueError(f"unknown operation {self.kind!r}; known: {', '.join(SCALAR_KINDS)}")
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros: the kind."""
+        return {"SPEC_KIND": SCALAR_KINDS.index(self.kind)}
+
+    def terms(self, operation: str) -> int:
+        """Return a small count that covers the rounding of pow."""
+        return 16
+
+
+@dataclass(frozen=True)
+class CastSpec(base.Spec):
+    """y (dtype) = x (source), rounded to nearest even; source is uint8, int32 or floating; `count` elements."""
+
+    source: str
+    count: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros: the source type."""
+        return {"SPEC_SOURCE_T": dtypes.kernel_type(self.source)}
+
+    def terms(self, operation: str) -> int:
+        """Return 1: one rounding."""
+        return 1
+
+
+@dataclass(frozen=True)
+class ArraySpec(base.Spec):
+    """`count` elements of `dtype`, for fill_update and accumulate_update."""
+
+    count: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def terms(self, operation: str) -> int:
+        """Return 1: one rounding."""
+        return 1
+
+
+@dataclass(frozen=True)
+class DropoutSpec(base.Spec):
+    """y = x * mask / (1 - rate), the mask from Philox4x32-10: key = seed, counter = (i/4 low, i/4 high, stream, step).
+
+    Element i takes word i % 4 of its counter and is kept when that word, an unsigned 32-bit integer, is at least
+    `threshold`. The random state in device memory is uint32 [seed low, seed high, step].
+    """
+
+    rate: float
+    stream: int
+    count: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count", "stream")
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.rate < 1.0:
+            raise ValueError(f"dropout: rate must be at least 0 and below 1, got {self.rate!r}")
+
+    @property
+    def threshold(self) -> int:
+        """round(rate * 2^32): words below it drop their element."""
+        return min(round(self.rate * 2**32), 2**32 - 1)
+
+    @property
+    def scale(self) -> float:
+        """1 / (1 - rate)."""
+        return 1.0 / (1.0 - self.rate)
+
+    def batchless(self) -> DropoutSpec:
+        """Return the Spec of the kernel text: the dtype; rate and stream are kernel arguments."""
+        return DropoutSpec(0.0, 0, 0, self.dtype)
+
+    def terms(self, operation: str) -> int:
+        """Return 1: one rounding."""
+        return 1

@@ -1,0 +1,69 @@
+"""Sizes of optimizer steps on one flat buffer of parameters.
+
+`flags` holds one uint8 per SEGMENT bytes' worth of float32 elements (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
+Hyper-parameters and the step count stand in device memory, so that a captured step sees them change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gpucnn import dtypes
+from gpucnn.specs import base
+
+SEGMENT = 256
+"""Parameters start at multiples of this many bytes."""
+TRAINABLE, DECAYED = 1, 2
+
+
+def elements_per_flag(dtype: str) -> int:
+    """Return how many elements share one flag."""
+    return SEGMENT // dtypes.numpy_dtype(dtype).itemsize
+
+
+@dataclass(frozen=True)
+class SgdSpec(base.Spec):
+    """g += decay * p; v = momentum * v + g; p -= rate * (g + momentum * v if nesterov else v).
+
+    hyper (acc_dtype): [rate, momentum, decay]. Without momentum there is no velocity: p -= rate * g.
+    """
+
+    count: int
+    momentum: bool
+    nesterov: bool
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return {"SPEC_MOMENTUM": self.momentum, "SPEC_NESTEROV": self.nesterov, "SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+
+    def terms(self, operation: str) -> int:
+        """Return a small count that covers the chained roundings."""
+        return 4
+
+
+@dataclass(frozen=True)
+class AdamSpec(base.Spec):
+    """Adam (Kingma & Ba 2015) or, `decoupled`, AdamW (Loshchilov & Hutter 2019).
+
+    hyper (acc_dtype): [rate, beta1, beta2, epsilon, decay]; step: int32 [t], already advanced for this update;
+    p -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon), AdamW also p -= rate * decay * p before.
+    """
+
+    count: int
+    decoupled: bool
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return {"SPEC_DECOUPLED": self.decoupled, "SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+
+    def terms(self, operation: str) -> int:
+        """Return a small count that covers the chained roundings."""
+        return 16
