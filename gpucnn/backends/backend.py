@@ -1,0 +1,231 @@
+"""The contract of a backend: every operation on raw arrays.
+
+`<op>_forward` and `<op>_backward_<argument>` take arrays, then the Spec, then `out=`, and return the output;
+`<op>_update` changes its first arguments in place. Arrays are C-contiguous and of the Spec's shapes and dtype: the
+functional layer has checked that. An output given as `out` is written whole and returned. Formulas stand in the Specs
+and in `gpucnn.functional`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from gpucnn.devices.device import AllocationLog, Array, Graph
+from gpucnn.specs import (
+    ActivationSpec,
+    AdamSpec,
+    ArraySpec,
+    BinaryCrossEntropySpec,
+    BinarySpec,
+    CastSpec,
+    Conv2dSpec,
+    CrossEntropySpec,
+    DropoutSpec,
+    GatherSpec,
+    MatmulSpec,
+    MetricsSpec,
+    Pad2dSpec,
+    Pool2dSpec,
+    ReduceSpec,
+    ScalarSpec,
+    SgdSpec,
+    SoftmaxSpec,
+)
+
+
+class Backend(ABC):
+    """Arrays and operations of one place. See the module's docstring for the conventions."""
+
+    name: str
+    captures: bool
+    """Whether `capture` records a replayable graph. Where False, a step is simply run again."""
+
+    # -- arrays ---------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an uninitialised C-contiguous array."""
+
+    @abstractmethod
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an array of zeros; a launch where the backend launches, so it may be captured."""
+
+    @abstractmethod
+    def from_host(self, host: np.ndarray) -> Array:
+        """Copy a host array, keeping its dtype."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> np.ndarray:
+        """Copy to a new host array, waiting for it. DeviceError while capturing."""
+
+    @abstractmethod
+    def copy(self, target: Array, source: Array) -> None:
+        """Copy an array of this backend or of the host into `target`, of the same shape and dtype."""
+
+    @abstractmethod
+    def owns(self, array: object) -> bool:
+        """Say whether an object is an array of this backend."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait for all work."""
+
+    @property
+    @abstractmethod
+    def capturing(self) -> bool:
+        """Whether a capture is under way in the calling thread."""
+
+    @abstractmethod
+    def allocation_log(self) -> AbstractContextManager[AllocationLog]:
+        """Record the allocations of the calling thread inside the `with` block. DeviceError unless `captures`."""
+
+    @abstractmethod
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog) -> tuple[Graph, Any]:
+        """Record the launches of one call of `step`; return the graph and the result. DeviceError unless `captures`."""
+
+    @abstractmethod
+    def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
+        """Return the names that `algorithm=` accepts for an operation, default first."""
+
+    # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
+    @abstractmethod
+    def conv2d_forward(self, x: Array, weight: Array, bias: Array | None, spec: Conv2dSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> Array:
+        """activation(x * weight + bias), (N, P, Q, K)."""
+
+    @abstractmethod
+    def conv2d_backward_input(self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None,
+                              algorithm: str | None = None) -> Array:
+        """Gradient of the input, (N, H, W, C); dy is the gradient before the activation."""
+
+    @abstractmethod
+    def conv2d_backward_weight(self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None,
+                               algorithm: str | None = None) -> Array:
+        """Gradient of the weight, (K, R, S, C/groups)."""
+
+    @abstractmethod
+    def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
+        """Gradient of the bias, (K,)."""
+
+    @abstractmethod
+    def pool2d_forward(self, x: Array, spec: Pool2dSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> tuple[Array, Array | None]:
+        """Pooled (N, P, Q, C), and the window offsets of max and min (None for average)."""
+
+    @abstractmethod
+    def pool2d_backward_input(self, dy: Array, argmax: Array | None, spec: Pool2dSpec, *, out: Array | None = None,
+                              algorithm: str | None = None) -> Array:
+        """Gradient of the input, (N, H, W, C)."""
+
+    @abstractmethod
+    def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        """Padded images."""
+
+    @abstractmethod
+    def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        """Gradient of the unpadded images."""
+
+    @abstractmethod
+    def matmul_forward(self, a: Array, b: Array, bias: Array | None, spec: MatmulSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> Array:
+        """activation(op(a) @ op(b) + bias), (M, N)."""
+
+    # -- elementwise --------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+        """activation(x)."""
+
+    @abstractmethod
+    def activation_backward_input(self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+        """dy * activation'; `saved` is the output or the input as spec.saves_output says."""
+
+    @abstractmethod
+    def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
+        """a (op) b, broadcast."""
+
+    @abstractmethod
+    def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:
+        """x (op) value."""
+
+    @abstractmethod
+    def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
+        """x in another dtype."""
+
+    @abstractmethod
+    def fill_update(self, target: Array, value: float, spec: ArraySpec) -> None:
+        """target = value."""
+
+    @abstractmethod
+    def accumulate_update(self, target: Array, source: Array, spec: ArraySpec) -> None:
+        """target += source."""
+
+    @abstractmethod
+    def dropout_forward(self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> tuple[Array, Array]:
+        """The dropped-out x, and a copy of `state` for the backward pass."""
+
+    @abstractmethod
+    def dropout_backward_input(self, dy: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> Array:
+        """dy with the mask of the forward pass; `state` is what dropout_forward returned."""
+
+    @abstractmethod
+    def counter_update(self, counter: Array, index: int, increment: int) -> None:
+        """counter[index] += increment, an int32 or uint32 array (uint32 wraps)."""
+
+    # -- along rows -----------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        """Sum or mean over the middle axis of (outer, length, inner): (outer, inner)."""
+
+    @abstractmethod
+    def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        """dy (outer, inner) spread over the middle axis: (outer, length, inner)."""
+
+    @abstractmethod
+    def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        """softmax or log_softmax of each row."""
+
+    @abstractmethod
+    def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        """Gradient from the output y."""
+
+    @abstractmethod
+    def cross_entropy_forward(self, logits: Array, labels: Array, weight: Array | None,
+                              spec: CrossEntropySpec) -> tuple[Array, Array, Array]:
+        """Loss (shape () or (rows,)); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
+
+    @abstractmethod
+    def cross_entropy_backward_logits(self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *,
+                                      out: Array | None = None) -> Array:
+        """dlogits * factor * dy, dy of the loss's shape."""
+
+    @abstractmethod
+    def binary_cross_entropy_forward(self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec) -> tuple[Array, Array]:
+        """Loss (shape () or that of the logits), and each element's gradient, not yet reduced."""
+
+    @abstractmethod
+    def binary_cross_entropy_backward_logits(self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *,
+                                             out: Array | None = None) -> Array:
+        """dlogits * dy, divided by the count for the mean."""
+
+    @abstractmethod
+    def gather_forward(self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None) -> Array:
+        """(rows, width): rows order[cursor[0] + i] of the source, cast."""
+
+    @abstractmethod
+    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
+        """totals += [loss * rows, correct rows, rows]; loss has shape ()."""
+
+    # -- optimizers -------------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def sgd_update(self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array,
+                   spec: SgdSpec) -> None:
+        """One SGD step on a flat buffer."""
+
+    @abstractmethod
+    def adam_update(self, parameters: Array, first_moment: Array, second_moment: Array, gradients: Array, flags: Array,
+                    hyper: Array, step: Array, spec: AdamSpec) -> None:
+        """One Adam step on a flat buffer."""
