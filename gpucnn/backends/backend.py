@@ -156,8 +156,8 @@ class Backend(ABC):
         """x in another dtype."""
 
     @abstractmethod
-    def fill_update(self, target: Array, value: float, spec: ArraySpec) -> None:
-        """target = value."""
+    def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
+        """An array of `count` equal elements."""
 
     @abstractmethod
     def accumulate_update(self, target: Array, source: Array, spec: ArraySpec) -> None:

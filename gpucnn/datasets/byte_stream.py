@@ -76,7 +76,7 @@ class GzipStream:
             if not self._pending:
                 if self._taken > self._ration:
                     raise DataError(
-                        f"{self._path}: expected data within {self._ration:,} compressed bytes, found nothing but padding"
+                        f"{self._path}: expected data in the first {self._ration:,} compressed bytes, found none"
                     )
                 self._pending = self._file.read(_CHUNK)
                 self._taken += len(self._pending)

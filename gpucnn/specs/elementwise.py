@@ -12,6 +12,7 @@ from gpucnn import dtypes
 from gpucnn.specs import base
 
 BINARY_KINDS = ("add", "subtract", "multiply", "divide")
+MAX_AXES = 4
 SCALAR_KINDS = ("add", "multiply", "subtract_from", "divide_into", "power")
 OUTPUT_GRADIENT = ("relu", "leaky_relu", "sigmoid", "tanh")
 """Activations whose backward pass is given the output; the others (gelu, silu) are given the input."""
@@ -47,7 +48,7 @@ class ActivationSpec(base.Spec):
 
 @dataclass(frozen=True)
 class BinarySpec(base.Spec):
-    """y = a (op) b with NumPy's broadcasting; both of `dtype`. Ranks up to 6 after adjacent axes are merged."""
+    """y = a (op) b with NumPy's broadcasting; both of `dtype`, at most MAX_AXES axes after adjacent ones are merged."""
 
     kind: str
     a_shape: tuple[int, ...]
@@ -61,6 +62,8 @@ class BinarySpec(base.Spec):
             np.broadcast_shapes(self.a_shape, self.b_shape)
         except ValueError:
             raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} do not broadcast") from None
+        if len(self.axes()) > MAX_AXES:
+            raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} alternate more than {MAX_AXES} times; reshape first")
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -144,7 +147,7 @@ class CastSpec(base.Spec):
 
 @dataclass(frozen=True)
 class ArraySpec(base.Spec):
-    """`count` elements of `dtype`, for fill_update and accumulate_update."""
+    """`count` elements of `dtype`, for fill_forward and accumulate_update."""
 
     count: int
     dtype: str

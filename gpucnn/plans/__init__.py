@@ -1,0 +1,1 @@
+"""Plans of every operation: `candidates(operation, spec, limits, alignment)`."""
