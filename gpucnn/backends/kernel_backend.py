@@ -1,0 +1,280 @@
+"""Every operation as launches of `kernels/*.cu` on a device. One class serves the CUDA and the emulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.backends.backend import Backend
+from gpucnn.backends.launcher import Launcher
+from gpucnn.devices.device import AllocationLog, Array, Device, Graph
+from gpucnn.specs import (
+    ActivationSpec,
+    AdamSpec,
+    ArraySpec,
+    BinaryCrossEntropySpec,
+    BinarySpec,
+    CastSpec,
+    Conv2dSpec,
+    CrossEntropySpec,
+    DropoutSpec,
+    GatherSpec,
+    MatmulSpec,
+    MetricsSpec,
+    Pad2dSpec,
+    Pool2dSpec,
+    ReduceSpec,
+    ScalarSpec,
+    SgdSpec,
+    SoftmaxSpec,
+    Spec,
+)
+from gpucnn.specs.elementwise import MAX_AXES
+
+
+class KernelBackend(Backend):
+    """Operations as kernel launches.
+
+    An operation with nothing to write returns its empty output without a launch; a sum over nothing returns zeros.
+
+    Args:
+        device: where arrays live and kernels run.
+    """
+
+    captures = True
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.name = device.name
+        self.launcher = Launcher(device)
+
+    # -- arrays ---------------------------------------------------------------------------------------------------
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        return self.device.empty(tuple(shape), dtypes.numpy_dtype(dtype))
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        array = self.empty(shape, dtype)
+        return self.fill_forward(0, ArraySpec(array.size, dtype), out=array)
+
+    def from_host(self, host: np.ndarray) -> Array:
+        return self.device.to_device(host)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return self.device.to_host(array)
+
+    def copy(self, target: Array, source: Array) -> None:
+        self.device.copy(target, source)
+
+    def owns(self, array: object) -> bool:
+        return self.device.owns(array)
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+    @property
+    def capturing(self) -> bool:
+        return self.device.capturing
+
+    def allocation_log(self) -> AbstractContextManager[AllocationLog]:
+        return self.device.allocation_log()
+
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog) -> tuple[Graph, Any]:
+        return self.device.capture(step, allocations)
+
+    def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))
+
+    def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
+        if out is None:
+            return self.empty(shape, dtype)
+        if tuple(out.shape) != tuple(shape):
+            raise ValueError(f"out must have shape {tuple(shape)}, got {tuple(out.shape)}")
+        return out
+
+    def _write(self, operation: str, spec: Spec, name: str, out: Array | None, shape: tuple[int, ...], operands: dict[str, Any], *,
+               algorithm: str | None = None, empty_sum: bool = False) -> Array:
+        """Run an operation that writes one output called `name`; `empty_sum` says that it sums over nothing."""
+        y = self._output(out, shape, spec.dtype)
+        if y.size == 0:
+            return y
+        if empty_sum:
+            return self.fill_forward(0, ArraySpec(y.size, spec.dtype), out=y)
+        self.launcher.run(operation, spec, {name: y, **operands}, algorithm)
+        return y
+
+    # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
+    def conv2d_forward(self, x: Array, weight: Array, bias: Array | None, spec: Conv2dSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> Array:
+        operands = {"x": x, "weight": weight, "bias": bias, "N": spec.n}
+        return self._write("conv2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm)
+
+    def conv2d_backward_input(self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None,
+                              algorithm: str | None = None) -> Array:
+        operands = {"dy": dy, "weight": weight, "N": spec.n}
+        return self._write("conv2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
+
+    def conv2d_backward_weight(self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None,
+                               algorithm: str | None = None) -> Array:
+        operands = {"dy": dy, "x": x, "N": spec.n}
+        return self._write("conv2d_backward_weight", spec, "dw", out, spec.weight_shape, operands, algorithm=algorithm,
+                           empty_sum=spec.n == 0)
+
+    def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
+        rows = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
+        if out is None:
+            return self.reduce_forward(dy, rows).reshape(spec.k)
+        self.reduce_forward(dy, rows, out=out.reshape(1, spec.k))
+        return out
+
+    def pool2d_forward(self, x: Array, spec: Pool2dSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> tuple[Array, Array | None]:
+        argmax = None if spec.kind == "average" else self.empty(spec.y_shape, spec.argmax_dtype)
+        operands = {"x": x, "argmax": argmax, "N": spec.n}
+        return self._write("pool2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm), argmax
+
+    def pool2d_backward_input(self, dy: Array, argmax: Array | None, spec: Pool2dSpec, *, out: Array | None = None,
+                              algorithm: str | None = None) -> Array:
+        operands = {"dy": dy, "argmax": argmax, "N": spec.n}
+        return self._write("pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
+
+    def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        return self._write("pad2d_forward", spec, "y", out, spec.y_shape, {"x": x, "value": spec.value, "N": spec.n})
+
+    def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        return self._write("pad2d_backward_input", spec, "dx", out, spec.x_shape, {"dy": dy, "N": spec.n})
+
+    def matmul_forward(self, a: Array, b: Array, bias: Array | None, spec: MatmulSpec, *, out: Array | None = None,
+                       algorithm: str | None = None) -> Array:
+        if spec.k == 0 and spec.bias:
+            raise ValueError(f"matmul with a bias needs at least one term in its sums, got shapes {a.shape} and {b.shape}")
+        operands = {"a": a, "b": b, "bias": bias, "M": spec.m, "N": spec.n, "K": spec.k}
+        return self._write("matmul_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm, empty_sum=spec.k == 0)
+
+    # -- elementwise --------------------------------------------------------------------------------------------------
+    def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+        return self._write("activation_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
+
+    def activation_backward_input(self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+        operands = {"dy": dy, "saved": saved, "count": spec.count}
+        return self._write("activation_backward_input", spec, "dx", out, dy.shape, operands)
+
+    def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
+        axes = ((1, 0, 0),) * (MAX_AXES - len(spec.axes())) + spec.axes()
+        operands: dict[str, Any] = {"a": a, "b": b, "count": int(np.prod(spec.y_shape))}
+        for axis, (extent, a_stride, b_stride) in enumerate(axes):
+            operands |= {f"extent{axis}": extent, f"a_stride{axis}": a_stride, f"b_stride{axis}": b_stride}
+        return self._write("binary_forward", spec, "y", out, spec.y_shape, operands)
+
+    def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:
+        return self._write("scalar_forward", spec, "y", out, x.shape, {"x": x, "value": value, "count": spec.count})
+
+    def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
+        return self._write("cast_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
+
+    def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
+        shape = (spec.count,) if out is None else out.shape
+        return self._write("fill_forward", spec, "y", out, shape, {"value": value, "count": spec.count})
+
+    def accumulate_update(self, target: Array, source: Array, spec: ArraySpec) -> None:
+        if spec.count:
+            self.launcher.run("accumulate_update", spec, {"target": target, "source": source, "count": spec.count})
+
+    def dropout_forward(self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> tuple[Array, Array]:
+        kept = self.empty((3,), "uint32")
+        operands = {"kept_state": kept, "x": x, "state": state, **self._dropout(spec)}
+        if spec.count == 0:
+            self.copy(kept, state)
+        return self._write("dropout_forward", spec, "y", out, x.shape, operands), kept
+
+    def dropout_backward_input(self, dy: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> Array:
+        operands = {"dy": dy, "state": state, **self._dropout(spec)}
+        return self._write("dropout_backward_input", spec, "dx", out, dy.shape, operands)
+
+    @staticmethod
+    def _dropout(spec: DropoutSpec) -> dict[str, Any]:
+        return {"threshold": spec.threshold, "scale": spec.scale, "stream": spec.stream, "count": spec.count}
+
+    def counter_update(self, counter: Array, index: int, increment: int) -> None:
+        spec = ArraySpec(counter.size, str(counter.dtype))
+        self.launcher.run("counter_update", spec, {"counter": counter, "index": index, "increment": increment})
+
+    # -- along rows -----------------------------------------------------------------------------------------------------
+    def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        operands = {"x": x, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
+        return self._write("reduce_forward", spec, "y", out, (spec.outer, spec.inner), operands, empty_sum=spec.length == 0)
+
+    def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        operands = {"dy": dy, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
+        return self._write("reduce_backward_input", spec, "dx", out, (spec.outer, spec.length, spec.inner), operands)
+
+    def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        return self._write("softmax_forward", spec, "y", out, x.shape, {"x": x, "ROWS": spec.rows, "COLUMNS": spec.columns})
+
+    def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        operands = {"dy": dy, "y": y, "ROWS": spec.rows, "COLUMNS": spec.columns}
+        return self._write("softmax_backward_input", spec, "dx", out, dy.shape, operands)
+
+    def cross_entropy_forward(self, logits: Array, labels: Array, weight: Array | None,
+                              spec: CrossEntropySpec) -> tuple[Array, Array, Array]:
+        loss = self.empty((spec.rows,) if spec.reduction == "none" else (), spec.dtype)
+        dlogits, factor = self.empty((spec.rows, spec.classes), spec.dtype), self.empty((1,), spec.acc_dtype)
+        if spec.rows == 0:
+            return self._nothing_lost(loss, spec), dlogits, self.fill_forward(1, ArraySpec(1, spec.acc_dtype), out=factor)
+        operands = {"loss": loss, "dlogits": dlogits, "factor": factor, "logits": logits, "labels": labels, "weight": weight,
+                    "ROWS": spec.rows, "CLASSES": spec.classes, "smoothing": spec.label_smoothing}
+        self.launcher.run("cross_entropy_forward", spec, operands)
+        return loss, dlogits, factor
+
+    def cross_entropy_backward_logits(self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *,
+                                      out: Array | None = None) -> Array:
+        operands = {"dy": dy, "dlogits": dlogits, "factor": factor, "ROWS": spec.rows, "CLASSES": spec.classes}
+        return self._write("cross_entropy_backward_logits", spec, "dx", out, (spec.rows, spec.classes), operands)
+
+    def binary_cross_entropy_forward(self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec) -> tuple[Array, Array]:
+        loss = self.empty(logits.shape if spec.reduction == "none" else (), spec.dtype)
+        dlogits = self.empty(logits.shape, spec.dtype)
+        if spec.count == 0:
+            return self._nothing_lost(loss, spec), dlogits
+        operands = {"loss": loss, "dlogits": dlogits, "logits": logits, "targets": targets, "count": spec.count}
+        self.launcher.run("binary_cross_entropy_forward", spec, operands)
+        return loss, dlogits
+
+    def binary_cross_entropy_backward_logits(self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *,
+                                             out: Array | None = None) -> Array:
+        operands = {"dy": dy, "dlogits": dlogits, "count": spec.count}
+        return self._write("binary_cross_entropy_backward_logits", spec, "dx", out, dlogits.shape, operands)
+
+    def _nothing_lost(self, loss: Array, spec: CrossEntropySpec | BinaryCrossEntropySpec) -> Array:
+        """Fill the loss of an empty batch: 0 for the sum, NaN for the mean."""
+        if loss.size:
+            self.fill_forward(float("nan") if spec.reduction == "mean" else 0.0, ArraySpec(loss.size, spec.dtype), out=loss)
+        return loss
+
+    def gather_forward(self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None) -> Array:
+        operands = {"source": source, "order": order, "cursor": cursor, "ROWS": spec.rows, "WIDTH": spec.width,
+                    "SOURCE_ROWS": spec.source_rows, "ORDER_LENGTH": spec.order_length}
+        return self._write("gather_forward", spec, "y", out, (spec.rows, spec.width), operands)
+
+    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
+        if spec.rows:
+            operands = {"totals": totals, "loss": loss, "logits": logits, "labels": labels, "ROWS": spec.rows, "CLASSES": spec.classes}
+            self.launcher.run("metrics_update", spec, operands)
+
+    # -- optimizers -------------------------------------------------------------------------------------------------------
+    def sgd_update(self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array,
+                   spec: SgdSpec) -> None:
+        if spec.count:
+            operands = {"parameters": parameters, "velocity": velocity, "gradients": gradients, "flags": flags, "hyper": hyper,
+                        "count": spec.count}
+            self.launcher.run("sgd_update", spec, operands)
+
+    def adam_update(self, parameters: Array, first_moment: Array, second_moment: Array, gradients: Array, flags: Array,
+                    hyper: Array, step: Array, spec: AdamSpec) -> None:
+        if spec.count:
+            operands = {"parameters": parameters, "first_moment": first_moment, "second_moment": second_moment,
+                        "gradients": gradients, "flags": flags, "hyper": hyper, "step": step, "count": spec.count}
+            self.launcher.run("adam_update", spec, operands)
