@@ -1,0 +1,79 @@
+"""Backends for the tests: numpy always, emulated where g++ is, cuda where a GPU is.
+
+--require-gpu turns a missing GPU into a failure; --all-cases runs the whole product of cases instead of the covering set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpucnn import backends
+from gpucnn.backends import Backend
+from gpucnn.errors import DeviceError
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-cases", action="store_true", help="run the whole product of cases, candidates and dtypes")
+    parser.addoption("--require-gpu", action="store_true", help="fail instead of skip when there is no GPU")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the rows beyond the covering set out (they would drown the report as skips), unless asked for."""
+    if not config.getoption("--all-cases"):
+        kept = [item for item in items if item.get_closest_marker("all_cases") is None]
+        dropped = [item for item in items if item.get_closest_marker("all_cases") is not None]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = kept
+
+
+def usable(name: str, config: pytest.Config) -> Backend:
+    """Return a backend, or skip (fail with --require-gpu for cuda) with the reason why it does not work here."""
+    reason = backends.available(name)
+    if reason is not None:
+        if name == "cuda" and config.getoption("--require-gpu"):
+            pytest.fail(f"--require-gpu: {reason}")
+        pytest.skip(f"{name}: {reason}")
+    try:
+        return backends.get_backend(name)
+    except DeviceError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture
+def backend_of(request: pytest.FixtureRequest):
+    """Return a function from a backend's name to the backend; it skips where that backend does not work."""
+    return lambda name: usable(name, request.config)
+
+
+@pytest.fixture(params=["numpy", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend in turn, in use while the test runs."""
+    chosen = usable(request.param, request.config)
+    with backends.use_backend(request.param):
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def check_backend(request: pytest.FixtureRequest) -> Backend:
+    """The emulated device's check build: every launch is checked for races, bounds and uninitialised reads."""
+    usable("emulated", request.config)
+    from gpucnn.backends.kernel_backend import KernelBackend
+    from gpucnn.devices.emulated import EmulatedDevice
+
+    return KernelBackend(EmulatedDevice(build="check"))
+
+
+@pytest.fixture
+def mnist_directory() -> Path:
+    """The folder of the real MNIST files: GPUCNN_DATA_DIR, or ../shared/data/mnist; skips where neither exists."""
+    for folder in (Path(os.environ.get("GPUCNN_DATA_DIR", "/nonexistent")), SHARED / "data" / "mnist"):
+        if (folder / "train-images-idx3-ubyte.gz").is_file():
+            return folder
+    pytest.skip("MNIST is not here: set GPUCNN_DATA_DIR")
