@@ -44,6 +44,8 @@ class Backend(ABC):
     name: str
     captures: bool
     """Whether `capture` records a replayable graph. Where False, a step is simply run again."""
+    host_memory: bool
+    """Whether the arrays are NumPy arrays in host memory."""
 
     # -- arrays ---------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -57,6 +59,10 @@ class Backend(ABC):
     @abstractmethod
     def from_host(self, host: np.ndarray) -> Array:
         """Copy a host array, keeping its dtype."""
+
+    @abstractmethod
+    def from_dlpack(self, source: Any) -> Array:
+        """Share another library's memory through DLPack, without a copy where the protocol allows."""
 
     @abstractmethod
     def to_host(self, array: Array) -> np.ndarray:

@@ -50,6 +50,7 @@ class KernelBackend(Backend):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.name = device.name
+        self.host_memory = device.host_memory
         self.launcher = Launcher(device)
 
     # -- arrays ---------------------------------------------------------------------------------------------------
@@ -62,6 +63,9 @@ class KernelBackend(Backend):
 
     def from_host(self, host: np.ndarray) -> Array:
         return self.device.to_device(host)
+
+    def from_dlpack(self, source: Any) -> Array:
+        return self.device.from_dlpack(source)
 
     def to_host(self, array: Array) -> np.ndarray:
         return self.device.to_host(array)

@@ -46,6 +46,8 @@ class Device(ABC):
 
     name: str
     limits: DeviceLimits
+    host_memory: bool
+    """Whether the arrays are NumPy arrays in host memory."""
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
@@ -54,6 +56,10 @@ class Device(ABC):
     @abstractmethod
     def to_device(self, host: np.ndarray) -> Array:
         """Copy a host array to the device, C-contiguous in native byte order. Refused during capture."""
+
+    @abstractmethod
+    def from_dlpack(self, source: Any) -> Array:
+        """Share another library's memory through DLPack, without a copy where the protocol allows."""
 
     @abstractmethod
     def to_host(self, array: Array) -> np.ndarray:

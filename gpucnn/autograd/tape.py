@@ -1,0 +1,116 @@
+"""The tape: every result remembers its inputs and the closure that turns its gradient into theirs.
+
+A closure takes `(dy, targets)`: the gradient of the result and, for each input, an array to write that input's gradient to
+or None to allocate one. It returns one array or None for each input. It never captures its own result's Tensor, so a graph
+is freed by reference counting. Creation order is a topological order, so the walk needs neither recursion nor a heap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpucnn.autograd.tensor import Tensor
+
+Closure = Callable[[Any, Sequence[Any]], Sequence[Any]]
+
+_order = count()
+_recording: ContextVar[bool] = ContextVar("gpucnn_recording", default=True)
+
+
+class Node:
+    """What a result remembers: its place in the order of creation, its inputs and its closure (None once used)."""
+
+    __slots__ = ("closure", "inputs", "order")
+
+    def __init__(self, inputs: tuple[Tensor | None, ...], closure: Closure) -> None:
+        self.order = next(_order)
+        self.inputs = inputs
+        self.closure: Closure | None = closure
+
+
+def recording() -> bool:
+    """Say whether operations are recorded for a backward pass."""
+    return _recording.get()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside the `with` block, in this thread or task only."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def record(data: Any, inputs: Sequence[Tensor | None], closure: Closure) -> Tensor:
+    """Make the Tensor of a result.
+
+    Args:
+        data: the result, an array of the inputs' backend.
+        inputs: what it was computed from; None for an argument that was not given. The first is a Tensor.
+        closure: see the module's docstring.
+    """
+    from gpucnn.autograd.tensor import Tensor
+
+    backend = next(t.backend for t in inputs if t is not None)
+    result = Tensor(data, backend)
+    if _recording.get() and any(t is not None and t.requires_grad for t in inputs):
+        result.requires_grad = True
+        result.node = Node(tuple(inputs), closure)
+    return result
+
+
+def walk(root: Tensor, seed: Any) -> None:
+    """Run the backward pass from `root`, whose gradient is `seed`.
+
+    Raises:
+        RuntimeError: part of the graph has had its backward pass already.
+    """
+    reached = _reachable(root)
+    gradients: dict[int, Any] = {id(root): seed}
+    for result in sorted(reached, key=lambda t: t.node.order, reverse=True):  # type: ignore[union-attr]
+        node = result.node
+        dy = gradients.pop(id(result), None)
+        if node is None or node.closure is None or dy is None:
+            continue
+        wanted = [t if t is not None and t.requires_grad else None for t in node.inputs]
+        targets = _targets(wanted)
+        closure, node.closure = node.closure, None
+        for t, target, gradient in zip(wanted, targets, closure(dy, targets), strict=True):
+            if t is None or gradient is None:
+                continue
+            if t.node is None:
+                t.receive_gradient(gradient, gradient is target)
+            else:
+                other = gradients.get(id(t))
+                gradients[id(t)] = gradient if other is None else t.add_arrays(other, gradient)
+
+
+def _reachable(root: Tensor) -> list[Tensor]:
+    found: dict[int, Tensor] = {}
+    stack = [root]
+    while stack:
+        t = stack.pop()
+        if t.node is None or id(t) in found:
+            continue
+        if t.node.closure is None:
+            raise RuntimeError("backward: this graph has had its backward pass; run the forward pass again")
+        found[id(t)] = t
+        stack += [i for i in t.node.inputs if i is not None and i.requires_grad]
+    return list(found.values())
+
+
+def _targets(wanted: Sequence[Tensor | None]) -> list[Any]:
+    """Where each input's gradient may be written directly: once per leaf, because the second adds to the first."""
+    seen: set[int] = set()
+    targets = []
+    for t in wanted:
+        targets.append(None if t is None or t.node is not None or id(t) in seen else t.gradient_target())
+        seen.add(id(t))
+    return targets
