@@ -1,0 +1,121 @@
+"""Activations by name, softmax and log_softmax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gpucnn import dtypes
+from gpucnn.autograd import Tensor, as_tensor, common_backend, record
+from gpucnn.specs import FUSED_ACTIVATIONS, ActivationSpec, SoftmaxSpec
+from gpucnn.specs.base import activation_number
+
+
+def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
+    """Wrap the argument of an operation as a floating tensor, of `like`'s backend and dtype when given."""
+    backend = like.backend if like is not None else common_backend(value)
+    x = as_tensor(value, backend, dtype=like.dtype if like is not None else None, what=what)
+    dtypes.require_floating(x.data.dtype, what)
+    return x
+
+
+def fused_name(name: str | None) -> tuple[str, str]:
+    """Split an activation into what an epilogue may apply and what must follow it; ValueError when it is unknown."""
+    wanted = name or "linear"
+    activation_number(wanted)
+    return (wanted, "linear") if wanted in FUSED_ACTIVATIONS else ("linear", wanted)
+
+
+def activation(x: Any, name: str | None, *, negative_slope: float = 0.01) -> Tensor:
+    """Apply an activation by name, element by element.
+
+    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; gelu
+    x * Phi(x), exact; silu x * sigmoid(x). NaN is passed on.
+
+    Args:
+        x: floating tensor of any shape.
+        name: one of the above; None is linear.
+        negative_slope: leaky_relu's.
+
+    Returns:
+        Tensor of x's shape. Gradient: x.
+
+    Raises:
+        ValueError: unknown name.
+
+    >>> activation([[-1.0, 2.0]], "relu").numpy().tolist()
+    [[0.0, 2.0]]
+    """
+    t = floating(x, "activation: x")
+    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(negative_slope))
+    if spec.kind == "linear":
+        return t
+    backend = t.backend
+    y = backend.activation_forward(t.data, spec)
+    saved = y if spec.saves_output else t.data
+    return record(y, (t,), lambda dy, targets: (backend.activation_backward_input(dy, saved, spec, out=targets[0]),))
+
+
+def relu(x: Any) -> Tensor:
+    """max(x, 0); see `activation`."""
+    return activation(x, "relu")
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x, or negative_slope * x below 0; see `activation`."""
+    return activation(x, "leaky_relu", negative_slope=negative_slope)
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + exp(-x)); see `activation`."""
+    return activation(x, "sigmoid")
+
+
+def tanh(x: Any) -> Tensor:
+    """Hyperbolic tangent; see `activation`."""
+    return activation(x, "tanh")
+
+
+def gelu(x: Any) -> Tensor:
+    """x * Phi(x) with the exact normal distribution; see `activation`."""
+    return activation(x, "gelu")
+
+
+def silu(x: Any) -> Tensor:
+    """x * sigmoid(x); see `activation`."""
+    return activation(x, "silu")
+
+
+def softmax(x: Any) -> Tensor:
+    """exp(x) / sum(exp(x)) along the last axis, computed from x - max(x).
+
+    Args:
+        x: floating tensor with at least one axis.
+
+    Returns:
+        Tensor of x's shape. Gradient: x.
+
+    >>> [round(v, 4) for v in softmax([2.0, 1.0, 0.1]).numpy().tolist()]
+    [0.659, 0.2424, 0.0986]
+    """
+    return _softmax(x, False)
+
+
+def log_softmax(x: Any) -> Tensor:
+    """x - max(x) - log(sum(exp(x - max(x)))) along the last axis; shapes and gradient as `softmax`."""
+    return _softmax(x, True)
+
+
+def _softmax(x: Any, log: bool) -> Tensor:
+    t = floating(x, "softmax: x")
+    if not t.shape:
+        raise ValueError("softmax: x must have at least one axis, got a scalar")
+    spec = SoftmaxSpec(math.prod(t.shape[:-1]), t.shape[-1], log, t.dtype)
+    backend = t.backend
+    y = backend.softmax_forward(t.data, spec)
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
+        return (backend.softmax_backward_input(dy, y, spec, out=targets[0]),)
+
+    return record(y, (t,), backward)

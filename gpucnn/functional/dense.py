@@ -1,0 +1,72 @@
+"""The fully connected layer's operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpucnn.autograd import Tensor, record
+from gpucnn.functional.activations import activation as apply_activation
+from gpucnn.functional.activations import floating, fused_name
+from gpucnn.specs import ActivationSpec, MatmulSpec, ReduceSpec
+
+
+def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None, algorithm: str | None = None) -> Tensor:
+    """Multiply rows of features with a weight.
+
+        y[n,u] = act(bias[u] + sum over f of x[n,f] * weight[u,f])
+
+    Args:
+        x: (N, features), floating.
+        weight: (units, features), of x's dtype.
+        bias: (units,) or None.
+        activation: applied to the result; see `activation`.
+        algorithm: force a kernel for the product; None chooses.
+
+    Returns:
+        Tensor (N, units). Gradients: x, weight, bias.
+
+    Raises:
+        ValueError: shapes do not fit.
+        TypeError: dtypes differ or are not floating.
+
+    Cost: 2*N*units*features flops forward, twice that backward.
+
+    >>> linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5]).numpy().tolist()
+    [[11.5]]
+    """
+    like = next((t for t in (x, weight, bias) if isinstance(t, Tensor)), None)
+    x = floating(x, "linear: x", like=like)
+    weight = floating(weight, "linear: weight", like=x)
+    bias = None if bias is None else floating(bias, "linear: bias", like=x)
+    fused, following = fused_name(activation)
+    spec = MatmulSpec.of(x.shape, weight.shape, x.dtype, transpose_b=True, bias=bias is not None, activation=fused, what="linear")
+    if spec.k < 1 or spec.n < 1:
+        raise ValueError(f"linear: weight must have at least one unit and feature, got shape {weight.shape}")
+    if bias is not None and bias.shape != (spec.n,):
+        raise ValueError(f"linear: bias must have shape ({spec.n},), one for each unit, got {bias.shape}")
+    return apply_activation(_linear(x, weight, bias, spec, algorithm), following)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, algorithm: str | None) -> Tensor:
+    backend, rows, filters, kind = x.backend, x.data, weight.data, x.dtype
+    y = backend.matmul_forward(rows, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
+    wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
+    epilogue = ActivationSpec(spec.activation, y.size, kind, spec.slope)
+    kept = y if spec.activation != "linear" else None
+    of_input = MatmulSpec.of(spec.y_shape, weight.shape, kind, what="linear")
+    of_weight = MatmulSpec.of(spec.y_shape, x.shape, kind, transpose_a=True, what="linear")
+    of_bias = ReduceSpec("sum", 1, spec.m, spec.n, kind)
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
+        dz = dy if kept is None else backend.activation_backward_input(dy, kept, epilogue)
+        dx = backend.matmul_forward(dz, filters, None, of_input, out=targets[0]) if wanted[0] else None
+        dw = backend.matmul_forward(dz, rows, None, of_weight, out=targets[1]) if wanted[1] else None
+        db = None
+        if wanted[2]:
+            target = None if targets[2] is None else targets[2].reshape(1, of_bias.inner)
+            db = backend.reduce_forward(dz, of_bias, out=target).reshape(of_bias.inner)
+            db = db if targets[2] is None else targets[2]
+        return dx, dw, db
+
+    return record(y, (x, weight, bias), backward)

@@ -1,0 +1,112 @@
+"""Losses computed from logits, stable and with their gradient in the same pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpucnn.autograd import Tensor, as_tensor, record
+from gpucnn.backends import Backend
+from gpucnn.functional.activations import floating
+from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
+
+
+def check_labels(labels: Any, classes: int, count: int | None = None) -> np.ndarray:
+    """Return class labels as a host int32 array of one axis.
+
+    Args:
+        labels: integers 0 to classes - 1, shape (N,) or (N, 1).
+        classes: number of classes.
+        count: required N, or None.
+
+    Raises:
+        ValueError: floats, a label out of range (it is named), another rank or length.
+    """
+    host = np.asarray(labels)
+    if host.ndim == 2 and host.shape[1] == 1:
+        host = host[:, 0]
+    if host.ndim != 1 or (count is not None and len(host) != count):
+        raise ValueError(f"labels must have shape ({'N' if count is None else count},), got {np.asarray(labels).shape}")
+    if host.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers 0..{classes - 1}, got dtype {host.dtype}")
+    bad = np.flatnonzero((host < 0) | (host >= classes))
+    if bad.size:
+        raise ValueError(f"labels must be 0..{classes - 1}, got {host[bad[0]]} at position {bad[0]} ({bad.size} such labels)")
+    return np.ascontiguousarray(host, dtype=np.int32)
+
+
+def _device_labels(labels: Any, backend: Backend, classes: int, count: int) -> Any:
+    """Labels on the backend. Tensors stay there unread (a wrong label makes its row's loss NaN); others are checked."""
+    if isinstance(labels, Tensor):
+        t = as_tensor(labels, backend, dtype="int32", what="cross_entropy: labels")
+        if t.shape != (count,):
+            raise ValueError(f"cross_entropy: labels must have shape ({count},), got {t.shape}")
+        if backend.host_memory and not backend.capturing:
+            check_labels(t.numpy(), classes, count)
+        return t.data
+    host = backend.to_host(labels) if backend.owns(labels) and not isinstance(labels, np.ndarray) else labels
+    return backend.from_host(check_labels(host, classes, count))
+
+
+def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """Compare logits with class labels: softmax and negative log likelihood in one stable step.
+
+        loss[n] = -(1 - e) * w[y] * log p[y] - e/classes * sum over j of w[j] * log p[j],  p = softmax(logits[n]), y = labels[n]
+
+    Args:
+        logits: (N, classes), floating.
+        labels: (N,) integers 0 to classes - 1. A host array is checked; in a tensor of device memory a label out of
+            range makes its row's loss and gradient NaN.
+        weight: (classes,) factors w, or None for ones.
+        label_smoothing: e, from 0 to 1.
+        reduction: "none" (N,); "sum"; "mean": the sum over the sum of w[y].
+
+    Returns:
+        Tensor of shape (), or (N,) without reduction. Gradient: logits.
+
+    Raises:
+        ValueError: shapes, labels, label_smoothing or reduction are wrong.
+
+    >>> round(cross_entropy([[2.0, 1.0, 0.1]], [0]).item(), 6)
+    0.41703
+    """
+    z = floating(logits, "cross_entropy: logits")
+    if z.ndim != 2:
+        raise ValueError(f"cross_entropy: logits must be (N, classes), got shape {z.shape}")
+    rows, classes = z.shape
+    spec = CrossEntropySpec(rows, classes, weight is not None, float(label_smoothing), reduction, z.dtype)
+    factors = None if weight is None else floating(weight, "cross_entropy: weight", like=z)
+    if factors is not None and factors.shape != (classes,):
+        raise ValueError(f"cross_entropy: weight must have shape ({classes},), got {factors.shape}")
+    backend = z.backend
+    held = _device_labels(labels, backend, classes, rows)
+    loss, dlogits, factor = backend.cross_entropy_forward(z.data, held, None if factors is None else factors.data, spec)
+    return record(loss, (z,), lambda dy, targets: (
+        backend.cross_entropy_backward_logits(dy, dlogits, factor, spec, out=targets[0]),))
+
+
+def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
+    """Compare logits with targets in 0..1, element by element: sigmoid and binary cross-entropy in one stable step.
+
+        loss = max(z, 0) - z*t + log(1 + exp(-|z|))
+
+    Args:
+        logits: z, floating, any shape.
+        targets: t, same shape and dtype; no gradient flows to them.
+        reduction: "none", "sum" or "mean".
+
+    Returns:
+        Tensor of shape (), or of the logits' shape without reduction. Gradient: logits.
+
+    >>> round(binary_cross_entropy([0.0], [1.0]).item(), 7)
+    0.6931472
+    """
+    z = floating(logits, "binary_cross_entropy: logits")
+    t = floating(targets, "binary_cross_entropy: targets", like=z)
+    if t.shape != z.shape:
+        raise ValueError(f"binary_cross_entropy: targets have shape {t.shape}, logits {z.shape}")
+    spec = BinaryCrossEntropySpec(z.size, reduction, z.dtype)
+    backend = z.backend
+    loss, dlogits = backend.binary_cross_entropy_forward(z.data, t.data, spec)
+    return record(loss, (z,), lambda dy, outs: (backend.binary_cross_entropy_backward_logits(dy, dlogits, spec, out=outs[0]),))

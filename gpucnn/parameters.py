@@ -1,0 +1,223 @@
+"""Parameters, and the flat buffers that models pack them into."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.autograd import Tensor
+from gpucnn.backends import Backend
+from gpucnn.specs import ArraySpec
+from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
+
+
+class Parameter(Tensor):
+    """A tensor that an optimizer changes. Its gradient is overwritten by the first backward pass after
+    `optimizer.step()` or `zero_grad()`; further passes on other graphs add to it.
+
+    Args:
+        host: initial value, floating.
+        backend: where it lives.
+        name: for files and messages, e.g. "conv2d_1.weight".
+        trainable: False keeps it unchanged and computes no gradient.
+        decayed: whether weight decay applies (by habit to weights, not to biases).
+    """
+
+    __slots__ = ("_gradient", "_received", "buffer", "decayed", "name", "stale")
+
+    def __init__(self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True) -> None:
+        dtypes.require_floating(host.dtype, f"parameter {name or host.shape}")
+        super().__init__(backend.from_host(host), backend, trainable)
+        self.name = name
+        self.decayed = decayed
+        self.buffer: ParameterBuffer | None = None
+        self.stale = True
+        self._received = False
+        self._gradient: Any = None
+
+    @property
+    def grad(self) -> Any:
+        """The gradient's array, or None before the first backward pass and after `zero_grad()`."""
+        return self._gradient if self._received else None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers change it."""
+        return self.requires_grad
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad = bool(value)
+        if self.buffer is not None:
+            self.buffer.write_flags()
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: the next backward pass overwrites it."""
+        self.stale, self._received = True, False
+
+    def assign(self, host: Any) -> None:
+        """Copy new values in, of the same shape; their dtype is converted.
+
+        Raises:
+            ValueError: another shape.
+        """
+        values = np.asarray(host)
+        if values.shape != self.shape:
+            raise ValueError(f"parameter {self.name or '?'} has shape {self.shape}, got values of shape {values.shape}")
+        self.backend.copy(self.data, np.ascontiguousarray(values, dtype=dtypes.numpy_dtype(self.dtype)))
+
+    def rehome(self, data: Any, gradient: Any, buffer: ParameterBuffer) -> None:
+        """Take new arrays, views of a buffer that holds the value already."""
+        self.data, self._gradient, self.buffer, self.backend = data, gradient, buffer, buffer.backend
+        self.zero_grad()
+
+    def gradient_target(self) -> Any:
+        if not self.stale:
+            return None
+        if self._gradient is None:
+            self._gradient = self.backend.empty(self.shape, self.dtype)
+        return self._gradient
+
+    def receive_gradient(self, gradient: Any, written: bool) -> None:
+        if self.buffer is not None:
+            self.buffer.claim()
+        if written:
+            pass
+        elif self.stale:
+            self.backend.copy(self.gradient_target(), gradient)
+        else:
+            self.backend.accumulate_update(self._gradient, gradient, ArraySpec(self.size, self.dtype))
+        self.stale, self._received = False, True
+
+
+_touched: ContextVar[list[ParameterBuffer] | None] = ContextVar("gpucnn_touched_buffers", default=None)
+_all: WeakSet[ParameterBuffer] = WeakSet()
+
+
+class ParameterBuffer:
+    """All parameters of one dtype in one array, in layer order, each at a multiple of 256 bytes.
+
+    The gradient and the optimizer's moments are arrays of the same length with the same offsets, so one launch updates
+    everything. `flags` says for every 256 bytes whether they are trainable and decayed. Packing rehomes the parameters:
+    they become views, and a buffer that held them before is retired, which invalidates captured steps that used it.
+
+    Args:
+        parameters: of one dtype, in layer order.
+        backend: where the buffer lives; parameters of another backend are moved.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], backend: Backend) -> None:
+        kinds = {p.dtype for p in parameters}
+        if len(kinds) != 1:
+            raise ValueError(f"a buffer holds parameters of one dtype, got {sorted(kinds) or 'none'}")
+        self.backend = backend
+        self.dtype = kinds.pop()
+        self.parameters = tuple(parameters)
+        self.retired = False
+        self._writer: int | None = None
+        step = elements_per_flag(self.dtype)
+        self.offsets: tuple[int, ...] = ()
+        total = 0
+        for p in self.parameters:
+            self.offsets += (total,)
+            total += -(-p.size // step) * step
+        self.count = total
+        host = np.zeros(total, dtypes.numpy_dtype(self.dtype))
+        for p, offset in zip(self.parameters, self.offsets, strict=True):
+            host[offset : offset + p.size] = p.numpy().reshape(-1)
+        self.data = backend.from_host(host)
+        self.gradient = backend.from_host(np.zeros_like(host))
+        self.flags = backend.from_host(np.zeros(max(total // step, 1), np.uint8))
+        for p in self.parameters:
+            if p.buffer is not None:
+                p.buffer.retired = True
+        for p, data, gradient in zip(self.parameters, self.views(self.data), self.views(self.gradient), strict=True):
+            p.rehome(data, gradient, self)
+        self.write_flags()
+        _all.add(self)
+
+    def views(self, flat: Any) -> Iterator[Any]:
+        """Cut an array of the buffer's length into one view for each parameter."""
+        for p, offset in zip(self.parameters, self.offsets, strict=True):
+            yield flat[offset : offset + p.size].reshape(p.shape)
+
+    def zeros(self) -> Any:
+        """Return an array of zeros of the buffer's length, for an optimizer's moments."""
+        return self.backend.zeros((self.count,), self.dtype)
+
+    def write_flags(self) -> None:
+        """Copy the parameters' trainable and decayed marks to the device."""
+        step = elements_per_flag(self.dtype)
+        host = np.zeros(max(self.count // step, 1), np.uint8)
+        for p, offset in zip(self.parameters, self.offsets, strict=True):
+            mark = (TRAINABLE if p.trainable else 0) | (DECAYED if p.decayed else 0)
+            host[offset // step : (offset + p.size + step - 1) // step] = mark
+        self.backend.copy(self.flags, host)
+
+    def claim(self) -> None:
+        """Note that this thread is training on the buffer.
+
+        Raises:
+            RuntimeError: another thread has written gradients that no optimizer step has used yet.
+        """
+        me = threading.get_ident()
+        if self._writer not in (None, me):
+            raise RuntimeError("one model is being trained from two threads; give each thread its own model")
+        self._writer = me
+        used = _touched.get()
+        if used is not None and not any(b is self for b in used):
+            used.append(self)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a gradient waits for an optimizer step."""
+        return any(not p.stale for p in self.parameters)
+
+    def fill_missing_gradients(self) -> None:
+        """Zero the gradients of trainable parameters that no backward pass reached since the last step."""
+        for p, gradient in zip(self.parameters, self.views(self.gradient), strict=True):
+            if p.trainable and p.stale:
+                self.backend.fill_forward(0.0, ArraySpec(p.size, self.dtype), out=gradient)
+
+    def finish_step(self) -> None:
+        """Mark every gradient stale and let any thread train next."""
+        for p in self.parameters:
+            p.stale = True
+        self._writer = None
+
+
+def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBuffer, ...]:
+    """Pack parameters into one buffer per dtype, keeping their order; parameters already packed so stay as they are."""
+    groups: dict[str, list[Parameter]] = {}
+    for p in {id(p): p for p in parameters}.values():
+        groups.setdefault(p.dtype, []).append(p)
+    packed = []
+    for group in groups.values():
+        home = group[0].buffer
+        same = home is not None and not home.retired and home.backend is backend and len(home.parameters) == len(group) \
+            and all(a is b for a, b in zip(home.parameters, group, strict=True))
+        packed.append(home if same and home is not None else ParameterBuffer(group, backend))
+    return tuple(packed)
+
+
+def pending_buffers(backend: Backend) -> list[ParameterBuffer]:
+    """Return the buffers of a backend whose gradients wait for an optimizer step."""
+    return [b for b in _all if b.backend is backend and not b.retired and b.pending]
+
+
+@contextmanager
+def touched_buffers() -> Iterator[list[ParameterBuffer]]:
+    """Collect the buffers that are trained on inside the `with` block."""
+    used: list[ParameterBuffer] = []
+    token = _touched.set(used)
+    try:
+        yield used
+    finally:
+        _touched.reset(token)
