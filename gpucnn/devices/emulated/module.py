@@ -1,0 +1,106 @@
+"""Kernel texts compiled with g++, and their entries as callables on NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpucnn import kernel_source
+from gpucnn.devices.emulated import object_cache, toolchain
+from gpucnn.devices.emulated.elf_image import ElfImage, read_image
+from gpucnn.devices.emulated.kernel import EmulatedKernel
+from gpucnn.devices.emulated.reports import Translator
+from gpucnn.devices.emulated.runtime_library import library_path, runtime
+from gpucnn.devices.emulated.signature import entry_parameters
+from gpucnn.devices.emulated.source_rewrite import dynamic_shared_names, translation_unit
+from gpucnn.errors import KernelError
+from gpucnn.kernel_source import Parameter
+
+
+class EmulatedModule:
+    """A kernel text, compiled and loaded.
+
+    Args:
+        text: CUDA C++ with its includes expanded.
+        build: "fast" for numbers, "check" for a report of every fault in them.
+        name: what messages call the text where it has no `#line` of its own.
+        architecture: the value of `__CUDA_ARCH__`, where the text asks for it.
+        entries: parameters of the `extern "C"` entries, when they have been read already.
+
+    Raises:
+        KernelError: g++ refuses the text; its message names file and line.
+        DeviceError: there is no g++ here.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        build: str = "fast",
+        name: str = "kernel.cu",
+        architecture: int = 90,
+        entries: Mapping[str, tuple[Parameter, ...]] | None = None,
+    ) -> None:
+        if build not in toolchain.BUILDS:
+            raise ValueError(f"build must be {' or '.join(map(repr, toolchain.BUILDS))}, got {build!r}")
+        self.name = name
+        self.build = build
+        self.entries = dict(kernel_source.entries(text) if entries is None else entries)
+        if not self.entries:
+            raise KernelError(f'{name} has no `extern "C" __global__ void` entry')
+        self._dynamic_names = dynamic_shared_names(text)
+        self.path = _compiled(translation_unit(text, name, self.entries), build, name, architecture)
+        runtime()  # loaded first, because the module finds it by its name
+        self._library = ctypes.CDLL(str(self.path))
+        self._library.emulated_touch_shared.restype = ctypes.c_void_p
+        self._image: ElfImage = read_image(self.path)
+        self._kernels: dict[str, EmulatedKernel] = {}
+
+    def kernel(self, entry: str) -> EmulatedKernel:
+        """Return an entry as a callable; KernelError when the text has none of that name."""
+        if entry not in self.entries:
+            raise KernelError(f"{self.name} has no entry {entry!r}; it has {', '.join(self.entries)}")
+        if entry not in self._kernels:
+            parameters = entry_parameters(self._library, entry, self.entries[entry])
+            arrays = [p.name for p in parameters if p.pointer]
+            translator = Translator(entry, self.path, arrays, self._image.variables, self._dynamic_names)
+            self._kernels[entry] = EmulatedKernel(entry, self._library, self._image, parameters, self.build, translator)
+        return self._kernels[entry]
+
+
+def _compiled(unit: str, build: str, name: str, architecture: int) -> Path:
+    flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
+    if "__CUDA_ARCH__" in unit:
+        unit = f"#define __CUDA_ARCH__ {architecture * 10}\n{unit}"
+    runtime_path = library_path()
+    key = object_cache.key_of([toolchain.identity(), *flags, *_shim_texts(), runtime_path.name, unit])
+    stem = re.sub(r"\W", "_", Path(name).stem)[:40]
+
+    def compile_to(path: Path) -> None:
+        header = _precompiled_shim(build, flags)
+        paths = ["-include", str(header), f"-I{toolchain.SHIM}", f"-ffile-prefix-map={toolchain.SHIM}={toolchain.MAPPED_SHIM}",
+                 f"-ffile-prefix-map={header.parent}={toolchain.MAPPED_SHIM}"]  # fmt: skip
+        link = ["-shared", "-nostdlib", "-x", "c++", "-", "-x", "none", str(runtime_path), "-o", str(path)]
+        toolchain.run([*flags, *paths, *link], unit, what=name)
+
+    return object_cache.shared_object(f"{stem}_{build}_{key}.so", compile_to)
+
+
+def _shim_texts() -> list[bytes]:
+    return [header.read_bytes() for header in sorted(toolchain.SHIM.iterdir())]
+
+
+def _precompiled_shim(build: str, flags: list[str]) -> Path:
+    """Return the shim's header in a folder that also holds its precompiled form for these flags."""
+    key = object_cache.key_of([toolchain.identity(), *flags, *_shim_texts()])
+
+    def precompile(folder: Path) -> None:
+        for header in toolchain.SHIM.iterdir():
+            shutil.copy(header, folder)
+        shim = folder / toolchain.SHIM_HEADER
+        toolchain.run([*flags, "-x", "c++-header", str(shim), "-o", f"{shim}.gch"], what="the emulator's header")
+
+    return object_cache.cached_directory(f"shim_{build}_{key}", precompile) / toolchain.SHIM_HEADER

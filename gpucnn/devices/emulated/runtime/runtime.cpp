@@ -1,0 +1,12 @@
+// runtime.cpp -- the runtime library as one translation unit, which compiles faster than eight.
+#include "arguments.cpp"
+#include "async_copy.cpp"
+#include "checker.cpp"
+#include "guarded_memory.cpp"
+#include "launch.cpp"
+#include "reports.cpp"
+#include "sanitizer_callbacks.cpp"
+#include "scheduler.cpp"
+#include "signals.cpp"
+#include "tensor_core.cpp"
+#include "warp.cpp"
