@@ -1,6 +1,6 @@
 """Tensors and the tape of closures that gives their gradients."""
 
 from gpucnn.autograd.tape import no_grad, record, recording
-from gpucnn.autograd.tensor import Tensor, as_tensor, common_backend, from_dlpack, tensor
+from gpucnn.autograd.tensors import Tensor, as_tensor, common_backend, from_dlpack, tensor
 
 __all__ = ["Tensor", "as_tensor", "common_backend", "from_dlpack", "no_grad", "record", "recording", "tensor"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpucnn import dtypes
 from gpucnn.autograd.tape import record
-from gpucnn.autograd.tensor import Tensor, as_tensor, common_backend
+from gpucnn.autograd.tensors import Tensor, as_tensor, common_backend
 from gpucnn.backends import Backend
 from gpucnn.specs import BinarySpec, MatmulSpec, ReduceSpec, ScalarSpec
 

@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpucnn.autograd.tensor import Tensor
+    from gpucnn.autograd.tensors import Tensor
 
 Closure = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
@@ -56,7 +56,7 @@ def record(data: Any, inputs: Sequence[Tensor | None], closure: Closure) -> Tens
         inputs: what it was computed from; None for an argument that was not given. The first is a Tensor.
         closure: see the module's docstring.
     """
-    from gpucnn.autograd.tensor import Tensor
+    from gpucnn.autograd.tensors import Tensor
 
     backend = next(t.backend for t in inputs if t is not None)
     result = Tensor(data, backend)

@@ -90,8 +90,8 @@ class Backend(ABC):
         """Record the allocations of the calling thread inside the `with` block. DeviceError unless `captures`."""
 
     @abstractmethod
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog) -> tuple[Graph, Any]:
-        """Record the launches of one call of `step`; return the graph and the result. DeviceError unless `captures`."""
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+        """Record the launches of `repeat` calls of `step`; return the graph and the last result. DeviceError unless `captures`."""
 
     @abstractmethod
     def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:

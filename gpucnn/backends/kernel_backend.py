@@ -86,8 +86,8 @@ class KernelBackend(Backend):
     def allocation_log(self) -> AbstractContextManager[AllocationLog]:
         return self.device.allocation_log()
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog) -> tuple[Graph, Any]:
-        return self.device.capture(step, allocations)
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+        return self.device.capture(step, allocations, repeat=repeat)
 
     def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))

@@ -89,8 +89,10 @@ class Device(ABC):
         """Record every `empty` of the calling thread inside the `with` block."""
 
     @abstractmethod
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog) -> tuple[Graph, Any]:
-        """Run `step` once, recording its launches; return the graph and what `step` returned.
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+        """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
+
+        Every call is served the same arena memory (`Arena.rewind`), so a graph of many steps needs the memory of one.
 
         Raises:
             DeviceError: a capture is under way, the step read the device from the host, or its allocations differ
@@ -136,6 +138,11 @@ class Arena:
             )
         self._next += 1
         return self._arrays[self._next - 1]
+
+    def rewind(self) -> None:
+        """Serve the sequence from its start again; DeviceError when it was not used up."""
+        self.finish()
+        self._next = 0
 
     def finish(self) -> None:
         """Raise DeviceError when the step made fewer allocations than were recorded."""

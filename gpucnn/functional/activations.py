@@ -118,4 +118,6 @@ def _softmax(x: Any, log: bool) -> Tensor:
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
         return (backend.softmax_backward_input(dy, y, spec, out=targets[0]),)
 
-    return record(y, (t,), backward)
+    result = record(y, (t,), backward)
+    result.logits = None if log else t
+    return result

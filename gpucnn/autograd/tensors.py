@@ -24,10 +24,11 @@ class Tensor:
         data: the array of the backend; do not change it while a graph that used it awaits its backward pass.
         backend: where it lives and what computes with it.
         requires_grad: whether gradients flow to it.
+        logits: for a result of `softmax`, what it is the softmax of, so that a loss can start from there; else None.
         grad: its gradient, an array of the backend, or None; filled by `backward` for tensors that no operation made.
     """
 
-    __slots__ = ("__weakref__", "_grad", "backend", "data", "node", "requires_grad")
+    __slots__ = ("__weakref__", "_grad", "backend", "data", "logits", "node", "requires_grad")
     __array_priority__ = 1000
     __hash__ = object.__hash__
 
@@ -36,6 +37,7 @@ class Tensor:
         self.backend = backend
         self.requires_grad = requires_grad
         self.node: tape.Node | None = None
+        self.logits: Tensor | None = None
         self._grad: Any = None
 
     @property
