@@ -1,0 +1,121 @@
+"""Dense, Flatten, Activation, Dropout, ZeroPadding2D."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gpucnn.autograd import Tensor
+from gpucnn.functional import dropout, linear, pad2d, softmax
+from gpucnn.layers.convolution import activate, check_activation
+from gpucnn.layers.layer import Layer, Shape, surroundings
+from gpucnn.specs.base import integer, pads
+
+
+class Dense(Layer):
+    """Multiply rows of features with a learned weight; see `gpucnn.functional.linear`.
+
+    Args:
+        units: size of the output.
+        activation: name, or None for linear.
+        use_bias: whether each unit has a bias.
+        kernel_initializer, bias_initializer: name or function.
+
+    Input (N, features), output (N, units). Weight (units, features).
+    """
+
+    def __init__(self, units: int, activation: str | None = None, use_bias: bool = True, *, kernel_initializer: Any = "glorot_uniform",
+                 bias_initializer: Any = "zeros", name: str | None = None, input_shape: Shape | None = None,
+                 trainable: bool = True) -> None:
+        super().__init__(name=name, input_shape=input_shape, trainable=trainable)
+        self.units = integer(units, "Dense: units", 1)
+        check_activation(activation)
+        self.activation = activation
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+
+    def build(self, input_shape: Shape) -> None:
+        self.output_shape(input_shape)
+        self.add_parameter("weight", (self.units, input_shape[0]), self.kernel_initializer, decayed=True)
+        if self.use_bias:
+            self.add_parameter("bias", (self.units,), self.bias_initializer, decayed=False)
+
+    def call(self, x: Tensor) -> Tensor:
+        fused = None if self.activation == "softmax" else self.activation
+        y = linear(x, self.weight, getattr(self, "bias", None), activation=fused)
+        return softmax(y) if self.activation == "softmax" else y
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1 or input_shape[0] < 1:
+            raise ValueError(f"{self.label}: input must be rows of features, got shape {input_shape}; add Flatten() before it")
+        return (self.units,)
+
+
+class Flatten(Layer):
+    """Join all axes but the batch: (N, H, W, C) -> (N, H*W*C), channels fastest."""
+
+    def call(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (math.prod(input_shape),)
+
+
+class Activation(Layer):
+    """Apply an activation, or "softmax" along the last axis, by name; see `gpucnn.functional.activation`."""
+
+    def __init__(self, activation: str, *, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        check_activation(activation)
+        self.activation = activation
+
+    def call(self, x: Tensor) -> Tensor:
+        return activate(x, self.activation)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+
+class Dropout(Layer):
+    """While training, zero elements with probability `rate` and scale the others; see `gpucnn.functional.dropout`."""
+
+    def __init__(self, rate: float, *, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"Dropout: rate must be at least 0 and below 1, got {rate!r}")
+        self.rate = float(rate)
+        self._stream: int | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        around = surroundings()
+        self._stream = around.generator.next_stream() if around else None
+
+    def call(self, x: Tensor) -> Tensor:
+        around = surroundings()
+        if around is None or not around.training:
+            return x
+        return dropout(x, self.rate, generator=around.generator, stream=self._stream or 0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+
+class ZeroPadding2D(Layer):
+    """Add zeros around images: padding int, (h, w) or ((top, bottom), (left, right))."""
+
+    def __init__(self, padding: Any = 1, *, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        if isinstance(padding, str):
+            raise ValueError(f"ZeroPadding2D: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}")
+        self.pads = pads(padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1))
+
+    def call(self, x: Tensor) -> Tensor:
+        top, bottom, left, right = self.pads
+        return pad2d(x, ((top, bottom), (left, right)))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3:
+            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        top, bottom, left, right = self.pads
+        return input_shape[0] + top + bottom, input_shape[1] + left + right, input_shape[2]

@@ -1,0 +1,152 @@
+"""What a layer is: parameters made at build, a call, an output shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from gpucnn import dtypes, initializers
+from gpucnn.autograd import Tensor, as_tensor
+from gpucnn.backends import Backend, get_backend
+from gpucnn.generator import Generator, spawn
+from gpucnn.parameters import Parameter
+
+Shape = tuple[int, ...]
+"""A shape without its batch axis."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the outermost model lends to the layers that it calls."""
+
+    backend: Backend
+    dtype: str
+    generator: Generator
+    training: bool
+
+
+_surroundings: ContextVar[Surroundings | None] = ContextVar("gpucnn_surroundings", default=None)
+
+
+def surroundings() -> Surroundings | None:
+    """Return what the model being called lends, or None outside a model."""
+    return _surroundings.get()
+
+
+@contextmanager
+def surrounded(by: Surroundings) -> Iterator[None]:
+    """Lend `by` to the layers called inside the `with` block."""
+    token = _surroundings.set(by)
+    try:
+        yield
+    finally:
+        _surroundings.reset(token)
+
+
+class Layer:
+    """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
+
+    Parameters and layers assigned to attributes (or found in lists assigned to attributes) are the layer's own, in the
+    order of assignment.
+
+    Args:
+        name: for summaries and files; None is numbered within the model, e.g. "conv2d_1".
+        input_shape: (H, W, C) of one sample, on a model's first layer, builds the model at once.
+        trainable: False keeps the parameters unchanged.
+    """
+
+    def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, trainable: bool = True) -> None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):
+            raise ValueError(f"layer name must be letters, digits, '_', '-' or '/', got {name!r}")
+        self.name = name
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.built = False
+        self._trainable = bool(trainable)
+
+    # -- for subclasses ---------------------------------------------------------------------------------------------
+    def build(self, input_shape: Shape) -> None:
+        """Make the parameters for inputs of a shape without batch axis."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """Compute the output."""
+        raise TypeError(f"{type(self).__name__} does not define call(self, x)")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output; ValueError when the input does not fit."""
+        raise TypeError(f"{type(self).__name__} does not define output_shape(self, input_shape)")
+
+    def add_parameter(self, attribute: str, shape: Shape, initializer: Any, *, decayed: bool) -> Parameter:
+        """Make a parameter, drawn on the host, and assign it to an attribute."""
+        around = surroundings()
+        generator = around.generator if around else spawn()
+        backend = around.backend if around else get_backend()
+        dtype = around.dtype if around else "float32"
+        values = initializers.get(initializer)(generator.host(generator.next_stream()), shape)
+        if values.shape != shape:
+            raise ValueError(f"initializer of {attribute} returned shape {values.shape}, expected {shape}")
+        parameter = Parameter(values.astype(dtypes.numpy_dtype(dtype)), backend, name=attribute, trainable=self._trainable, decayed=decayed)
+        setattr(self, attribute, parameter)
+        return parameter
+
+    # -- for users --------------------------------------------------------------------------------------------------
+    def __call__(self, x: Any) -> Tensor:
+        """Build on first use, then compute."""
+        around = surroundings()
+        if not isinstance(x, Tensor):
+            x = as_tensor(x, around.backend if around else get_backend(), what=f"{self.label}: x")
+        self.ensure_built(tuple(x.shape[1:]))
+        return self.call(x)
+
+    def ensure_built(self, input_shape: Shape) -> None:
+        """Build once."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+
+    @property
+    def label(self) -> str:
+        """The name, or the kind of layer before it has one."""
+        return self.name or type(self).__name__
+
+    def children(self) -> Iterator[Layer]:
+        """Yield the layers assigned to this one, in order."""
+        for value in vars(self).values():
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, Layer):
+                    yield item
+
+    def layers_inside(self) -> Iterator[Layer]:
+        """Yield this layer and all below it, depth first."""
+        yield self
+        for child in self.children():
+            yield from child.layers_inside()
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return the parameters assigned to this layer itself, by attribute."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters in layer order, each once."""
+        found = {id(p): p for layer in self.layers_inside() for p in layer.own_parameters().values()}
+        return list(found.values())
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers change the layer's parameters; setting it sets all of them."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers_inside():
+            layer._trainable = bool(value)
+            for parameter in layer.own_parameters().values():
+                parameter.trainable = bool(value)
+
+
+def snake_case(name: str) -> str:
+    """Return a class name as Keras spells layer names: MaxPool2D -> max_pool2d."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
