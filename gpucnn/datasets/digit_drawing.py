@@ -38,8 +38,8 @@ class Hand:
     """
 
     width: tuple[float, float] = (15.0, 4.0)
-    height: tuple[float, float] = (19.0, 3.5)
-    shift: float = 3.5
+    height: tuple[float, float] = (18.0, 3.5)
+    shift: float = 3.8
     slant: float = 0.4
     turn: float = 0.14
     wobble: float = 0.035
@@ -64,7 +64,7 @@ class UniformStream:
     def signed(self, rows: int, columns: int) -> Floats:
         """Return float32 (rows, columns) in [-1, 1), uniform."""
         top = (self.integers(rows, columns) >> np.uint64(40)).astype(np.float32)
-        return top * np.float32(2.0**-23) - np.float32(1)
+        return np.asarray(top * np.float32(2.0**-23) - np.float32(1), np.float32)
 
     def octets(self, rows: int, columns: int) -> NDArray[np.uint8]:
         """Return uint8 (rows, columns), uniform; columns must be a multiple of 8."""
@@ -143,8 +143,8 @@ def _write(styles: NDArray[np.int64], stream: UniformStream, hand: Hand) -> tupl
 
 
 def _vary(mean_and_deviation: tuple[float, float], random: Floats) -> Floats:
-    mean, deviation = np.float32(mean_and_deviation)
-    return np.asarray(mean + deviation * random, np.float32)
+    mean, deviation = mean_and_deviation
+    return np.asarray(np.float32(mean) + np.float32(deviation) * random, np.float32)
 
 
 def _interpolate(nodes: Floats, vertices: Floats) -> Floats:
@@ -198,4 +198,5 @@ def _ink(vertices: Floats, starts: NDArray[np.int64], radius: Floats) -> Floats:
     origin = (rows * stride + corner[:, :, 1] + side) * stride + corner[:, :, 0] + side
     window = np.arange(side)[:, None] * stride + np.arange(side)
     np.maximum.at(canvas.reshape(-1), (origin[:, :, None, None] + window).reshape(-1), depth.reshape(-1))
-    return np.clip(canvas[:, side : side + SIZE, side : side + SIZE] + np.float32(0.5), 0, 1)
+    inside = canvas[:, side : side + SIZE, side : side + SIZE]
+    return np.asarray(np.clip(inside + np.float32(0.5), 0, 1), np.float32)

@@ -159,7 +159,7 @@ def _dense_weights(stroke: tuple[int, ...], per_span: int = 200) -> NDArray[np.f
 
 
 def _curve(glyph: Glyph, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return weights[:, : len(glyph.points)] @ np.array(glyph.points)
+    return np.asarray(weights[:, : len(glyph.points)] @ np.array(glyph.points), np.float64)
 
 
 def _arc_length(curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -92,8 +92,8 @@ def _read(
     stream: ByteStream = GzipStream(path, file) if is_gzip else RawStream(path, file)
 
     element, dimensions = _read_header(path, stream)
-    if dtype is not None and element != np.dtype(dtype):
-        raise DataError(f"{path}: expected elements of type {np.dtype(dtype)}, found {element}")
+    if dtype is not None and element != np.dtype(dtype).newbyteorder("="):
+        raise DataError(f"{path}: expected elements of type {np.dtype(dtype).name}, found {element}")
     if shape is not None and not _matches(dimensions, shape):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise DataError(f"{path}: expected shape ({wanted}), found {dimensions}")
@@ -105,13 +105,13 @@ def _read(
     stream.expect_total(4 + 4 * len(dimensions) + payload)
 
     array = np.empty(dimensions, element.newbyteorder(">"))
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = array.reshape(-1).view(np.uint8)
     filled = 0
     while filled < payload:
         chunk = stream.read(min(_CHUNK, payload - filled))
         if not chunk:
             raise DataError(f"{path}: expected {payload:,} bytes of elements, found {filled:,}: the file is truncated")
-        view[filled : filled + len(chunk)] = chunk
+        view[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
         filled += len(chunk)
     stream.expect_end()
     return array.astype(element, copy=False)
