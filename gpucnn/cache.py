@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
@@ -28,7 +28,7 @@ def _wanted() -> str:
     return os.path.join(base, "gpucnn")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _usable(wanted: str) -> Path:
     folder = Path(wanted).absolute()
     try:

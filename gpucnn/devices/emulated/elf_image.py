@@ -55,7 +55,9 @@ def read_image(path: Path) -> ElfImage:
             image_bytes = max(image_bytes, address + memory_size)
         elif kind == _TLS:
             shared_bytes = memory_size
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, section_offset + section_size * i) for i in range(section_count)]
+    sections = [
+        struct.unpack_from("<IIQQQQIIQQ", data, section_offset + section_size * i) for i in range(section_count)
+    ]
     variables: dict[tuple[int, str], SharedVariable] = {}
     anchor = 0
     for _, kind, _, _, offset, size, link, _, _, _ in sections:
@@ -70,7 +72,9 @@ def read_image(path: Path) -> ElfImage:
                 anchor = value
             else:
                 function, name = demangled(mangled)
-                variables[value, mangled] = SharedVariable(name, function, value, symbol_size, mangled.startswith("_ZGV"))
+                variables[value, mangled] = SharedVariable(
+                    name, function, value, symbol_size, mangled.startswith("_ZGV")
+                )
     return ElfImage(image_bytes, shared_bytes, anchor, tuple(variables[k] for k in sorted(variables)))
 
 

@@ -81,6 +81,7 @@ class EmulatedKernel:
         poison: bool = True,
         timeout: float = DEFAULT_TIMEOUT,
         ignore: Collection[str] = (),
+        mma_round_toward_zero: bool = False,
         limit: int = limits.limits_of(90).shared_bytes,
     ) -> None:
         """Launch and wait.
@@ -97,6 +98,7 @@ class EmulatedKernel:
             poison: fill outputs and shared memory with NaN first.
             timeout: processor time in seconds after which a kernel counts as endless.
             ignore: kinds of reports to leave out, e.g. {"race-global"}.
+            mma_round_toward_zero: accumulate as tensor cores do, cutting sums off instead of rounding them.
             limit: most shared memory a block may have, static and dynamic.
 
         Raises:
@@ -136,6 +138,7 @@ class EmulatedKernel:
             shared_variable_count=len(self._image.variables),
             report_capacity=_MOST_REPORTS,
             ignored_kinds=sum(1 << KINDS.index(kind) for kind in set(ignore)),
+            round_toward_zero=mma_round_toward_zero,
         )
         with _one_launch_at_a_time:
             outcome = runtime().emulated_launch(ctypes.byref(launch))
@@ -163,7 +166,9 @@ class EmulatedKernel:
                 f"{self.entry}: {static} bytes of static shared memory, {limits.STATIC_SHARED_BYTES} are allowed"
             )
         if shared < 0 or static + shared > limit:
-            raise ValueError(f"{self.entry}: {static} static and {shared} dynamic bytes of shared memory, {limit} are allowed")
+            raise ValueError(
+                f"{self.entry}: {static} static and {shared} dynamic bytes of shared memory, {limit} are allowed"
+            )
 
     def _bind(self, arguments: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
         if len(arguments) != len(self.parameters):
@@ -196,16 +201,17 @@ class EmulatedKernel:
                 if start >= end:
                     break
                 if first.role != INPUT or second.role != INPUT:
-                    raise ValueError(
-                        f"{self.entry}: arguments {first.name!r} and {second.name!r} overlap in memory, and one is written"
-                    )
+                    pair = f"arguments {first.name!r} and {second.name!r}"
+                    raise ValueError(f"{self.entry}: {pair} overlap in memory, and one is written")
 
     def _unwritten(self, records: Sequence[ArgumentRecord]) -> tuple[Report, ...]:
         found = []
         for record in records:
             if record.role == OUTPUT and record.unwritten:
                 name, total = self.parameters[record.value_index].name, record.bytes // record.item_bytes
-                message = f"{record.unwritten} of {total} elements were never written, the first is {record.first_unwritten}"
+                message = (
+                    f"{record.unwritten} of {total} elements were never written, the first is {record.first_unwritten}"
+                )
                 offset = record.first_unwritten * record.item_bytes
                 found.append(
                     Report("unwritten-output", message, self.entry, variable=f"argument {name!r}", offset=offset,

@@ -12,8 +12,21 @@ from gpucnn.devices.emulated.runtime_library import runtime
 from gpucnn.errors import DeviceError
 
 
-class Allocation:
-    """A piece of the device's memory; NumPy arrays over it keep it alive, and it is freed with the last of them.
+class Holding:
+    """What the base of every array of the device is, by which it is known: memory, and the device that owns it."""
+
+    def __init__(self, owner: object, interface: dict[str, Any]) -> None:
+        self.owner = owner
+        self.__array_interface__ = interface
+
+    @property
+    def address(self) -> int:
+        """Where the memory starts."""
+        return int(self.__array_interface__["data"][0])
+
+
+class Allocation(Holding):
+    """A piece of the device's own memory. Arrays over it keep it alive, and it is freed with the last of them.
 
     Args:
         nbytes: its size.
@@ -24,33 +37,69 @@ class Allocation:
         address = runtime().emulated_allocate(nbytes)
         if not address:
             raise DeviceError(f"the emulated device has no memory for {nbytes} bytes")
-        self.address: int = address
+        super().__init__(owner, {"shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3})
         self.nbytes = nbytes
-        self.owner = owner
-        weakref.finalize(self, runtime().emulated_free, address)
+        # At exit, arrays may outlive the finalizers.
+        weakref.finalize(self, runtime().emulated_free, address).atexit = False
 
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3}
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Return the memory as an array."""
-        return np.asarray(self).view(dtype).reshape(shape)
+class Borrowed(Holding):
+    """Memory of another library, which it keeps alive."""
+
+    def __init__(self, array: np.ndarray, owner: object) -> None:
+        super().__init__(owner, dict(array.__array_interface__))
+        self._lender = array
+
+
+class View(Holding):
+    """A part of another holding, which it keeps alive."""
+
+    def __init__(self, whole: Holding, interface: dict[str, Any]) -> None:
+        super().__init__(whole.owner, interface)
+        self._whole = whole
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], owner: object) -> np.ndarray:
     """Return a new array full of 0xFF bytes, 256-byte aligned."""
-    return Allocation(math.prod(shape) * dtype.itemsize, owner).array(shape, dtype)
+    allocation = Allocation(math.prod(shape) * dtype.itemsize, owner)
+    return np.asarray(allocation).view(dtype).reshape(shape)
 
 
-def allocation_of(array: object) -> Allocation | None:
-    """Return the allocation that an array lies in, or None when it is not an array of the device."""
+def borrow(array: np.ndarray, owner: object) -> np.ndarray:
+    """Return an array of the device over the memory of a host array."""
+    return np.asarray(Borrowed(array, owner)).view(array.dtype)
+
+
+def holding_of(array: object) -> Holding | None:
+    """Return what an array lies in, or None when it is not an array of a device."""
     while isinstance(array, np.ndarray):
         array = array.base
-    return array if isinstance(array, Allocation) else None
+    return array if isinstance(array, Holding) else None
 
 
 def is_whole_allocation(array: np.ndarray) -> bool:
     """Say whether an array fills its allocation, so that it ends where the allocation does."""
-    allocation = allocation_of(array)
-    return allocation is not None and allocation.nbytes == array.nbytes
+    holding = holding_of(array)
+    return isinstance(holding, Allocation) and holding.nbytes == array.nbytes
+
+
+class WeakArray:
+    """An array of the device by its place, as a captured launch knows it: the memory may be gone when it is used.
+
+    Args:
+        array: an array of the device.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        holding = holding_of(array)
+        if holding is None:
+            raise DeviceError("only arrays of the emulated device can be captured; got a host array")
+        self._holding = weakref.ref(holding)
+        self._interface = {**array.__array_interface__, "typestr": f"|V{array.itemsize}"}
+        self._interface.pop("descr", None)
+        self._dtype = array.dtype
+
+    def array(self) -> np.ndarray | None:
+        """Return the array, or None when its memory was freed."""
+        holding = self._holding()
+        return None if holding is None else np.asarray(View(holding, self._interface)).view(self._dtype)

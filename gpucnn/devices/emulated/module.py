@@ -81,8 +81,8 @@ def _compiled(unit: str, build: str, name: str, architecture: int) -> Path:
 
     def compile_to(path: Path) -> None:
         header = _precompiled_shim(build, flags)
-        paths = ["-include", str(header), f"-I{toolchain.SHIM}", f"-ffile-prefix-map={toolchain.SHIM}={toolchain.MAPPED_SHIM}",
-                 f"-ffile-prefix-map={header.parent}={toolchain.MAPPED_SHIM}"]  # fmt: skip
+        paths = ["-include", str(header), f"-I{toolchain.SHIM}"]
+        paths += [f"-ffile-prefix-map={folder}={toolchain.MAPPED_SHIM}" for folder in (toolchain.SHIM, header.parent)]
         link = ["-shared", "-nostdlib", "-x", "c++", "-", "-x", "none", str(runtime_path), "-o", str(path)]
         toolchain.run([*flags, *paths, *link], unit, what=name)
 

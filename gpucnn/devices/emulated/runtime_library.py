@@ -89,6 +89,7 @@ class LaunchRecord(ctypes.Structure):
         ("report_capacity", ctypes.c_int32),
         ("report_count", ctypes.c_int32),
         ("ignored_kinds", ctypes.c_uint32),
+        ("round_toward_zero", ctypes.c_int32),
         ("thread_switches", ctypes.c_int64),
     ]
 
@@ -131,5 +132,4 @@ def runtime() -> Any:
     library.emulated_allocate.argtypes = [ctypes.c_size_t]
     library.emulated_free.restype = None
     library.emulated_free.argtypes = [ctypes.c_void_p]
-    library.emulated_set_round_toward_zero.argtypes = [ctypes.c_int]
     return library

@@ -64,7 +64,7 @@ class EntryParameter:
         name: as the text spells it.
         spelling: its type (of what it points to), for messages.
         dtype: of arrays and scalars passed for it; None for `void*` and structures.
-        bytes: size of its type (of what it points to).
+        size: of its type (of what it points to), in bytes.
         pointer: whether it points.
         role: INPUT, OUTPUT or INOUT.
     """
@@ -72,7 +72,7 @@ class EntryParameter:
     name: str
     spelling: str
     dtype: np.dtype[Any] | None
-    bytes: int
+    size: int
     pointer: bool
     role: int
 
@@ -96,8 +96,8 @@ class EntryParameter:
         what = f"{kernel}: argument {self.name!r}"
         if self.dtype is None:
             data = value.tobytes() if isinstance(value, np.generic) else value
-            if not isinstance(data, bytes) or len(data) != self.bytes:
-                raise TypeError(f"{what} is a {self.spelling} and takes its {self.bytes} bytes, got {value!r:.80}")
+            if not isinstance(data, bytes) or len(data) != self.size:
+                raise TypeError(f"{what} is a {self.spelling} and takes its {self.size} bytes, got {value!r:.80}")
             return data
         if not isinstance(value, np.generic):
             raise TypeError(f"{what} is {self.spelling}: pass numpy.{self.dtype}(...), got {type(value).__name__}")

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from gpucnn.errors import DeviceError, KernelError
@@ -63,7 +63,7 @@ def unavailable() -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiler(path: str | None) -> str | None:
     return shutil.which("g++", path=path)
 
@@ -77,13 +77,13 @@ def compiler() -> str:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def version(path: str) -> str:
     """Return what `g++ --version` prints first."""
     return subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def machine_flags() -> tuple[str, ...]:
     """Return the flags for this processor: fused multiply-add makes emulation much faster where it exists."""
     if platform.machine() != "x86_64":

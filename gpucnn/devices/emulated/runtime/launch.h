@@ -99,5 +99,6 @@ struct Launch {
   int32_t report_capacity;
   int32_t report_count;          // may exceed the capacity
   uint32_t ignored_kinds;        // a bit per ReportKind
+  int32_t round_toward_zero;     // how emulated tensor cores accumulate
   int64_t thread_switches;
 };

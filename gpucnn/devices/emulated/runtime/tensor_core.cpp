@@ -2,7 +2,6 @@
 //
 // Lane L has group g = L / 4 and place t = L % 4 in it. The accumulator of every m16n8 shape holds rows g, g, g + 8, g + 8
 // and columns 2t, 2t + 1, 2t, 2t + 1.
-#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -11,8 +10,6 @@
 #include "worker.h"
 
 namespace {
-
-std::atomic<int> round_toward_zero{0};
 
 struct MultiplySlot {
   float* d;
@@ -54,7 +51,7 @@ float truncated(double exact) {
 // and cut the result off; the group is that of compute capability 8.0.
 template <int K, int group>
 void accumulate(const float (&a)[16][K], const float (&b)[K][8], float (&d)[16][8]) {
-  if (!round_toward_zero.load(std::memory_order_relaxed)) {
+  if (!current_worker->launch->round_toward_zero) {
     for (int row = 0; row < 16; ++row) {
       for (int k = 0; k < K; ++k) {
         for (int column = 0; column < 8; ++column) d[row][column] = std::fma(a[row][k], b[k][column], d[row][column]);
@@ -163,8 +160,6 @@ void require_full_warp(const char* file, int line) {
 }  // namespace
 
 extern "C" {
-
-void emulated_set_round_toward_zero(int on) { round_toward_zero = on; }
 
 void emulated_matrix_multiply(const char* file, int line, int type, float* d, const unsigned* a, const unsigned* b) {
   require_full_warp(file, line);

@@ -1,0 +1,252 @@
+"""The emulated device."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gpucnn.devices.device import AllocationLog, Arena, Device, Dim3
+from gpucnn.devices.emulated import memory, toolchain
+from gpucnn.devices.emulated.capture import EmulatedGraph, RecordedCopy, RecordedLaunch
+from gpucnn.devices.emulated.kernel import DEFAULT_TIMEOUT, ORDERS, EmulatedKernel
+from gpucnn.devices.emulated.module import EmulatedModule
+from gpucnn.errors import DeviceError
+from gpucnn.kernel_source import KernelSource
+from gpucnn.limits import DeviceLimits, limits_of
+
+
+class _ThreadState(threading.local):
+    """What a thread is recording."""
+
+    def __init__(self) -> None:
+        self.logs: list[AllocationLog] = []
+        self.graph: EmulatedGraph | None = None
+
+
+class EmulatedDevice(Device):
+    """Runs kernels on the CPU, on arrays that are NumPy arrays in guarded memory. Work is done when a launch returns.
+
+    Args:
+        build: "fast" for numbers, "check" to find faults in kernels.
+        order: in which threads run: "forward", "reversed" or "random".
+        seed: of the random order.
+        workers: operating-system threads that share the blocks of a launch; the check build uses one.
+        limits: what the device allows, by default those of compute capability 9.0.
+        mma_round_toward_zero: accumulate as tensor cores do, cutting sums off instead of rounding them.
+        allow_exit: threads may leave a block while others still use barriers.
+        timeout: processor time in seconds after which a kernel counts as endless.
+
+    Raises:
+        DeviceError: there is no g++, or this is not Linux.
+    """
+
+    name = "emulated"
+    host_memory = True
+
+    def __init__(
+        self,
+        build: str = "fast",
+        order: str = "forward",
+        seed: int = 0,
+        workers: int = 1,
+        limits: DeviceLimits | None = None,
+        *,
+        mma_round_toward_zero: bool = False,
+        allow_exit: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        reason = self.available()
+        if reason is not None:
+            raise DeviceError(reason)
+        if build not in toolchain.BUILDS:
+            raise ValueError(f"build must be {' or '.join(map(repr, toolchain.BUILDS))}, got {build!r}")
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+        self.build = build
+        self.limits = limits_of(90) if limits is None else limits
+        self._seed = seed
+        self._launches = 0
+        self._options: dict[str, Any] = {
+            "order": order,
+            "workers": workers,
+            "mma_round_toward_zero": mma_round_toward_zero,
+            "allow_exit": allow_exit,
+            "timeout": timeout,
+            "limit": self.limits.shared_bytes,
+        }
+        self._modules: dict[KernelSource, EmulatedModule] = {}
+        self._compiling = threading.Lock()
+        self._state = _ThreadState()
+
+    @staticmethod
+    def available() -> str | None:
+        """Return None when the device can be used here, else one line that says why not."""
+        return toolchain.unavailable()
+
+    @property
+    def capturing(self) -> bool:
+        """Whether a capture is under way in the calling thread."""
+        return self._state.graph is not None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array full of 0xFF bytes (NaN), 256-byte aligned."""
+        shape, dtype = tuple(shape), np.dtype(dtype)
+        for log in self._state.logs:
+            log.append((shape, dtype))
+        if self._state.graph is not None:
+            served: np.ndarray = self._state.graph.arena.take(shape, dtype)
+            return served
+        return memory.allocate(shape, dtype, self)
+
+    def to_device(self, host: np.ndarray) -> np.ndarray:
+        """Copy a host array to the device, C-contiguous in native byte order."""
+        self._refuse_in_capture("to_device")
+        host = np.asarray(host)
+        array = memory.allocate(host.shape, host.dtype.newbyteorder("="), self)
+        np.copyto(array, host)
+        return array
+
+    def from_dlpack(self, source: Any) -> np.ndarray:
+        """Share another library's host memory through DLPack."""
+        return memory.borrow(np.from_dlpack(source), self)
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        """Copy an array to a new host array."""
+        self._refuse_in_capture("to_host")
+        self._require_owned("to_host", array)
+        host: np.ndarray = array.copy()
+        return host
+
+    def copy(self, target: np.ndarray, source: np.ndarray) -> None:
+        """Copy `source`, an array of this device or of the host, into `target`."""
+        self._require_owned("copy: target", target)
+        if source.shape != target.shape or source.dtype != target.dtype:
+            raise ValueError(
+                f"copy: the source is {source.shape} {source.dtype}, the target {target.shape} {target.dtype}"
+            )
+        if self._state.graph is None:
+            np.copyto(target, source)
+        elif self.owns(source):
+            self._state.graph.launches.append(RecordedCopy(target, source))
+        else:
+            self._refuse_in_capture("copy from the host")
+
+    def owns(self, array: object) -> bool:
+        """Say whether an object is an array of this device."""
+        holding = memory.holding_of(array)
+        return holding is not None and holding.owner is self
+
+    def address(self, array: np.ndarray) -> int:
+        """Return the address of the first element, in bytes."""
+        return int(array.__array_interface__["data"][0])
+
+    def compile(self, source: KernelSource, entry: str) -> DeviceKernel:
+        """Return the compiled entry; the same text is compiled once."""
+        source.parameters(entry)
+        with self._compiling:
+            if source not in self._modules:
+                self._modules[source] = EmulatedModule(
+                    source.text,
+                    build=self.build,
+                    name=source.file,
+                    architecture=self.limits.capability,
+                    entries=source.entries,
+                )
+        return DeviceKernel(self, self._modules[source].kernel(entry))
+
+    @contextmanager
+    def allocation_log(self) -> Iterator[AllocationLog]:
+        """Record every `empty` of the calling thread inside the `with` block."""
+        log = AllocationLog()
+        self._state.logs.append(log)
+        try:
+            yield log
+        finally:
+            self._state.logs.remove(log)
+
+    def capture(
+        self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1
+    ) -> tuple[EmulatedGraph, Any]:
+        """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
+
+        Raises:
+            DeviceError: a capture is under way, the step read the device from the host, or its allocations differ
+                from `allocations`.
+        """
+        self._refuse_in_capture("capture")
+        if repeat < 1:
+            raise ValueError(f"repeat must be at least 1, got {repeat}")
+        arena = Arena(allocations, lambda shape, dtype: memory.allocate(shape, dtype, self))
+        graph = self._state.graph = EmulatedGraph(arena)
+        try:
+            result = step()
+            for _ in range(repeat - 1):
+                arena.rewind()
+                result = step()
+            arena.finish()
+        finally:
+            self._state.graph = None
+        return graph, result
+
+    @contextmanager
+    def timer(self) -> Iterator[Callable[[], float]]:
+        """Measure the time of a `with` block in seconds."""
+        self._refuse_in_capture("timer")
+        start = time.perf_counter()
+        end: list[float] = []
+        yield lambda: (end[0] if end else time.perf_counter()) - start
+        end.append(time.perf_counter())
+
+    def synchronize(self) -> None:
+        """Return at once: launches have run when they return. Refused during capture, as on CUDA."""
+        self._refuse_in_capture("synchronize")
+
+    def launch(
+        self, kernel: EmulatedKernel, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int
+    ) -> None:
+        """Run a kernel under the device's settings, or record it while capturing."""
+        if self._state.graph is None:
+            self._run(kernel, grid, block, arguments, shared_bytes)
+            return
+
+        def run(grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int) -> None:
+            self._run(kernel, grid, block, arguments, shared_bytes)
+
+        self._state.graph.launches.append(RecordedLaunch(kernel.entry, run, grid, block, arguments, shared_bytes))
+
+    def _run(
+        self, kernel: EmulatedKernel, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int
+    ) -> None:
+        self._launches += 1
+        seed = (self._seed + self._launches) & 0xFFFFFFFF
+        kernel(grid, block, arguments, shared_bytes, seed=seed, **self._options)
+
+    def _refuse_in_capture(self, what: str) -> None:
+        if self.capturing:
+            raise DeviceError(f"{what}: not possible while a step is captured; a captured step only launches")
+
+    def _require_owned(self, what: str, array: object) -> None:
+        if not self.owns(array):
+            raise DeviceError(f"{what}: not an array of this emulated device, got {type(array).__name__}")
+
+
+class DeviceKernel:
+    """A compiled entry of a device; launches go through launch_guard.
+
+    Args:
+        device: whose settings hold.
+        kernel: the entry.
+    """
+
+    def __init__(self, device: EmulatedDevice, kernel: EmulatedKernel) -> None:
+        self._device = device
+        self._kernel = kernel
+
+    def __call__(self, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int) -> None:
+        """Launch, or record the launch while the device captures."""
+        self._device.launch(self._kernel, grid, block, arguments, shared_bytes)
