@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
-_KERNEL_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16", "uint8": "unsigned char",
-                 "int8": "signed char", "int32": "int", "int64": "long long", "uint32": "unsigned", "uint64": "unsigned long long"}
+_KERNEL_TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "uint8": "unsigned char",
+    "int8": "signed char",
+    "int32": "int",
+    "int64": "long long",
+    "uint32": "unsigned",
+    "uint64": "unsigned long long",
+}
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -55,7 +55,9 @@ def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0.0, math.sqrt(2.0 / _fans(shape)[0]), shape)
 
 
-_NAMED: dict[str, Initializer] = {f.__name__: f for f in (zeros, ones, glorot_uniform, glorot_normal, he_uniform, he_normal)}
+_NAMED: dict[str, Initializer] = {
+    f.__name__: f for f in (zeros, ones, glorot_uniform, glorot_normal, he_uniform, he_normal)
+}
 
 
 def get(initializer: str | Initializer) -> Initializer:

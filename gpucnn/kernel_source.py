@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from gpucnn.errors import KernelError
@@ -18,7 +18,8 @@ _PACKAGE = Path(__file__).resolve().parent
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 _ENTRY = re.compile(
-    r'(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\s+(?:__launch_bounds__\s*\([^{;]*?\)\s+)?(\w+)\s*\(([^)]*)\)\s*\{', re.S
+    r'(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\s+(?:__launch_bounds__\s*\([^{;]*?\)\s+)?(\w+)\s*\(([^)]*)\)\s*\{',
+    re.S,
 )
 INOUT = "GPUCNN_INOUT"
 
@@ -98,7 +99,7 @@ def _parameter(spelled: str, entry: str, macros: Mapping[str, str]) -> Parameter
     return Parameter(rest[-1], kind, pointer, const, inout)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _expanded(file: str) -> str:
     folder = kernel_directory()
     seen: set[str] = set()

@@ -32,7 +32,9 @@ class Parameter(Tensor):
 
     __slots__ = ("_gradient", "_received", "buffer", "decayed", "name", "stale")
 
-    def __init__(self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True) -> None:
+    def __init__(
+        self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True
+    ) -> None:
         dtypes.require_floating(host.dtype, f"parameter {name or host.shape}")
         super().__init__(backend.from_host(host), backend, trainable)
         self.name = name
@@ -201,8 +203,13 @@ def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBu
     packed = []
     for group in groups.values():
         home = group[0].buffer
-        same = home is not None and not home.retired and home.backend is backend and len(home.parameters) == len(group) \
+        same = (
+            home is not None
+            and not home.retired
+            and home.backend is backend
+            and len(home.parameters) == len(group)
             and all(a is b for a, b in zip(home.parameters, group, strict=True))
+        )
         packed.append(home if same and home is not None else ParameterBuffer(group, backend))
     return tuple(packed)
 

@@ -25,7 +25,12 @@ def plan_names(operation: str, spec: Spec, alignment: int = 16) -> list[str]:
 
 def full_product(operation: str, cases: Mapping[str, Callable[[str], Spec]], kinds: Sequence[str]) -> list[Case]:
     """Return every (case, dtype, plan)."""
-    return [(name, dtype, plan) for name, make in cases.items() for dtype in kinds for plan in plan_names(operation, make(dtype))]
+    return [
+        (name, dtype, plan)
+        for name, make in cases.items()
+        for dtype in kinds
+        for plan in plan_names(operation, make(dtype))
+    ]
 
 
 def covering(triples: Iterable[Case]) -> list[Case]:
@@ -41,7 +46,9 @@ def covering(triples: Iterable[Case]) -> list[Case]:
     return chosen
 
 
-def product(operation: str, cases: Mapping[str, Callable[[str], Spec]], kinds: Sequence[str] = FLOAT32_FIRST) -> list[object]:
+def product(
+    operation: str, cases: Mapping[str, Callable[[str], Spec]], kinds: Sequence[str] = FLOAT32_FIRST
+) -> list[object]:
     """Return pytest params (backend_name, case, dtype, plan) of an operation over numpy, emulated and cuda.
 
     The covering set runs by default; the rest carries the marker `all_cases` and runs with --all-cases.

@@ -43,7 +43,10 @@ def _sum_to(backend: Backend, dy: Any, shape: tuple[int, ...]) -> Any:
 def _pair(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
     backend = common_backend(a, b)
     kind = next((t.dtype for t in (a, b) if isinstance(t, Tensor)), None)
-    first, second = as_tensor(a, backend, dtype=kind, what=f"{what}: left side"), as_tensor(b, backend, dtype=kind, what=f"{what}: right side")
+    first, second = (
+        as_tensor(a, backend, dtype=kind, what=f"{what}: left side"),
+        as_tensor(b, backend, dtype=kind, what=f"{what}: right side"),
+    )
     dtypes.require_floating(first.data.dtype, what)
     return first, second
 
@@ -54,8 +57,11 @@ def add(a: Any, b: Any) -> Tensor:
         return _scalar("add", a, b, lambda dy, targets: (dy,))
     x, y = _pair(a, b, "add")
     backend, x_shape, y_shape = x.backend, x.shape, y.shape
-    return record(_binary("add", backend, x.data, y.data), (x, y),
-                  lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape)))
+    return record(
+        _binary("add", backend, x.data, y.data),
+        (x, y),
+        lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape)),
+    )
 
 
 def subtract(a: Any, b: Any) -> Tensor:
@@ -67,8 +73,11 @@ def subtract(a: Any, b: Any) -> Tensor:
         return _scalar("subtract_from", b, a, lambda dy, targets: (_times(backend, dy, -1.0),))
     x, y = _pair(a, b, "subtract")
     backend, x_shape, y_shape = x.backend, x.shape, y.shape
-    return record(_binary("subtract", backend, x.data, y.data), (x, y), lambda dy, targets: (
-        _sum_to(backend, dy, x_shape), _sum_to(backend, _times(backend, dy, -1.0), y_shape)))
+    return record(
+        _binary("subtract", backend, x.data, y.data),
+        (x, y),
+        lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, _times(backend, dy, -1.0), y_shape)),
+    )
 
 
 def multiply(a: Any, b: Any) -> Tensor:
@@ -78,9 +87,14 @@ def multiply(a: Any, b: Any) -> Tensor:
         return _scalar("multiply", a, value, lambda dy, targets: (_times(backend, dy, value),))
     x, y = _pair(a, b, "multiply")
     backend, p, q = x.backend, x.data, y.data
-    return record(_binary("multiply", backend, p, q), (x, y), lambda dy, targets: (
-        _sum_to(backend, _binary("multiply", backend, dy, q), tuple(p.shape)),
-        _sum_to(backend, _binary("multiply", backend, dy, p), tuple(q.shape))))
+    return record(
+        _binary("multiply", backend, p, q),
+        (x, y),
+        lambda dy, targets: (
+            _sum_to(backend, _binary("multiply", backend, dy, q), tuple(p.shape)),
+            _sum_to(backend, _binary("multiply", backend, dy, p), tuple(q.shape)),
+        ),
+    )
 
 
 def divide(a: Any, b: Any) -> Tensor:
@@ -127,9 +141,13 @@ def matmul(a: Any, b: Any) -> Tensor:
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any]:
         dx = dw = None
         if needs[0]:
-            dx = backend.matmul_forward(dy, q, None, MatmulSpec.of(dy.shape, q.shape, kind, transpose_b=True), out=targets[0])
+            dx = backend.matmul_forward(
+                dy, q, None, MatmulSpec.of(dy.shape, q.shape, kind, transpose_b=True), out=targets[0]
+            )
         if needs[1]:
-            dw = backend.matmul_forward(p, dy, None, MatmulSpec.of(p.shape, dy.shape, kind, transpose_a=True), out=targets[1])
+            dw = backend.matmul_forward(
+                p, dy, None, MatmulSpec.of(p.shape, dy.shape, kind, transpose_a=True), out=targets[1]
+            )
         return dx, dw
 
     return record(backend.matmul_forward(p, q, None, spec), (x, y), backward)
@@ -164,7 +182,9 @@ def reduce(kind: str, x: Tensor, axis: int | Sequence[int] | None, keepdims: boo
             runs.append((a, a + 1))
     specs, sizes = [], list(shape)
     for start, stop in reversed(runs):
-        specs.append(ReduceSpec(kind, math.prod(sizes[:start]), math.prod(sizes[start:stop]), math.prod(sizes[stop:]), x.dtype))
+        specs.append(
+            ReduceSpec(kind, math.prod(sizes[:start]), math.prod(sizes[start:stop]), math.prod(sizes[stop:]), x.dtype)
+        )
         sizes[start:stop] = [1] * (stop - start)
     y = x.data
     for spec in specs:

@@ -114,7 +114,9 @@ class Tensor:
             ValueError: dy is missing for several elements, or has another shape.
         """
         if not self.requires_grad:
-            raise RuntimeError("backward: no operation on a tensor that requires gradients was recorded for this result")
+            raise RuntimeError(
+                "backward: no operation on a tensor that requires gradients was recorded for this result"
+            )
         if dy is None:
             if self.size != 1:
                 raise ValueError(f"backward: a result of shape {self.shape} needs a gradient dy of that shape")
@@ -194,7 +196,9 @@ class Tensor:
 
     def reshape(self, *shape: Any) -> Tensor:
         """Same elements in row-major order under another shape; one size may be -1."""
-        return _arithmetic().reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        return _arithmetic().reshape(
+            self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        )
 
 
 def _arithmetic() -> Any:
@@ -271,7 +275,9 @@ def as_tensor(value: Any, backend: Backend, *, dtype: str | None = None, what: s
     """
     if isinstance(value, Tensor):
         if value.backend is not backend:
-            raise DeviceError(f"{what} is on backend {value.backend.name!r}, the operation runs on {backend.name!r}; use tensor(...)")
+            raise DeviceError(
+                f"{what} is on backend {value.backend.name!r}, the operation runs on {backend.name!r}; use tensor(...)"
+            )
         result = value
     elif backend.owns(value) and value.dtype.isnative and value.dtype.name in (*dtypes.FLOATING, "int32"):
         array = value

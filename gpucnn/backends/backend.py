@@ -99,18 +99,28 @@ class Backend(ABC):
 
     # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
     @abstractmethod
-    def conv2d_forward(self, x: Array, weight: Array, bias: Array | None, spec: Conv2dSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> Array:
+    def conv2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: Conv2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         """activation(x * weight + bias), (N, P, Q, K)."""
 
     @abstractmethod
-    def conv2d_backward_input(self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None,
-                              algorithm: str | None = None) -> Array:
+    def conv2d_backward_input(
+        self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
         """Gradient of the input, (N, H, W, C); dy is the gradient before the activation."""
 
     @abstractmethod
-    def conv2d_backward_weight(self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None,
-                               algorithm: str | None = None) -> Array:
+    def conv2d_backward_weight(
+        self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
         """Gradient of the weight, (K, R, S, C/groups)."""
 
     @abstractmethod
@@ -118,13 +128,21 @@ class Backend(ABC):
         """Gradient of the bias, (K,)."""
 
     @abstractmethod
-    def pool2d_forward(self, x: Array, spec: Pool2dSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> tuple[Array, Array | None]:
+    def pool2d_forward(
+        self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> tuple[Array, Array | None]:
         """Pooled (N, P, Q, C), and the window offsets of max and min (None for average)."""
 
     @abstractmethod
-    def pool2d_backward_input(self, dy: Array, argmax: Array | None, spec: Pool2dSpec, *, out: Array | None = None,
-                              algorithm: str | None = None) -> Array:
+    def pool2d_backward_input(
+        self,
+        dy: Array,
+        argmax: Array | None,
+        spec: Pool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         """Gradient of the input, (N, H, W, C)."""
 
     @abstractmethod
@@ -136,8 +154,16 @@ class Backend(ABC):
         """Gradient of the unpadded images."""
 
     @abstractmethod
-    def matmul_forward(self, a: Array, b: Array, bias: Array | None, spec: MatmulSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> Array:
+    def matmul_forward(
+        self,
+        a: Array,
+        b: Array,
+        bias: Array | None,
+        spec: MatmulSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         """activation(op(a) @ op(b) + bias), (M, N)."""
 
     # -- elementwise --------------------------------------------------------------------------------------------------
@@ -146,7 +172,9 @@ class Backend(ABC):
         """activation(x)."""
 
     @abstractmethod
-    def activation_backward_input(self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+    def activation_backward_input(
+        self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None
+    ) -> Array:
         """dy * activation'; `saved` is the output or the input as spec.saves_output says."""
 
     @abstractmethod
@@ -170,7 +198,9 @@ class Backend(ABC):
         """target += source."""
 
     @abstractmethod
-    def dropout_forward(self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> tuple[Array, Array]:
+    def dropout_forward(
+        self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array]:
         """The dropped-out x, and a copy of `state` for the backward pass."""
 
     @abstractmethod
@@ -199,26 +229,33 @@ class Backend(ABC):
         """Gradient from the output y."""
 
     @abstractmethod
-    def cross_entropy_forward(self, logits: Array, labels: Array, weight: Array | None,
-                              spec: CrossEntropySpec) -> tuple[Array, Array, Array]:
+    def cross_entropy_forward(
+        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
         """Loss (shape () or (rows,)); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
 
     @abstractmethod
-    def cross_entropy_backward_logits(self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *,
-                                      out: Array | None = None) -> Array:
+    def cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
         """dlogits * factor * dy, dy of the loss's shape."""
 
     @abstractmethod
-    def binary_cross_entropy_forward(self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec) -> tuple[Array, Array]:
+    def binary_cross_entropy_forward(
+        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
+    ) -> tuple[Array, Array]:
         """Loss (shape () or that of the logits), and each element's gradient, not yet reduced."""
 
     @abstractmethod
-    def binary_cross_entropy_backward_logits(self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *,
-                                             out: Array | None = None) -> Array:
+    def binary_cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
         """dlogits * dy, divided by the count for the mean."""
 
     @abstractmethod
-    def gather_forward(self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None) -> Array:
+    def gather_forward(
+        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
+    ) -> Array:
         """(rows, width): rows order[cursor[0] + i] of the source, cast."""
 
     @abstractmethod
@@ -227,11 +264,21 @@ class Backend(ABC):
 
     # -- optimizers -------------------------------------------------------------------------------------------------------
     @abstractmethod
-    def sgd_update(self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array,
-                   spec: SgdSpec) -> None:
+    def sgd_update(
+        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+    ) -> None:
         """One SGD step on a flat buffer."""
 
     @abstractmethod
-    def adam_update(self, parameters: Array, first_moment: Array, second_moment: Array, gradients: Array, flags: Array,
-                    hyper: Array, step: Array, spec: AdamSpec) -> None:
+    def adam_update(
+        self,
+        parameters: Array,
+        first_moment: Array,
+        second_moment: Array,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        step: Array,
+        spec: AdamSpec,
+    ) -> None:
         """One Adam step on a flat buffer."""

@@ -99,8 +99,18 @@ class KernelBackend(Backend):
             raise ValueError(f"out must have shape {tuple(shape)}, got {tuple(out.shape)}")
         return out
 
-    def _write(self, operation: str, spec: Spec, name: str, out: Array | None, shape: tuple[int, ...], operands: dict[str, Any], *,
-               algorithm: str | None = None, empty_sum: bool = False) -> Array:
+    def _write(
+        self,
+        operation: str,
+        spec: Spec,
+        name: str,
+        out: Array | None,
+        shape: tuple[int, ...],
+        operands: dict[str, Any],
+        *,
+        algorithm: str | None = None,
+        empty_sum: bool = False,
+    ) -> Array:
         """Run an operation that writes one output called `name`; `empty_sum` says that it sums over nothing."""
         y = self._output(out, shape, spec.dtype)
         if y.size == 0:
@@ -111,21 +121,39 @@ class KernelBackend(Backend):
         return y
 
     # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
-    def conv2d_forward(self, x: Array, weight: Array, bias: Array | None, spec: Conv2dSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> Array:
+    def conv2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: Conv2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         operands = {"x": x, "weight": weight, "bias": bias, "N": spec.n}
         return self._write("conv2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm)
 
-    def conv2d_backward_input(self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None,
-                              algorithm: str | None = None) -> Array:
+    def conv2d_backward_input(
+        self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
         operands = {"dy": dy, "weight": weight, "N": spec.n}
         return self._write("conv2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
 
-    def conv2d_backward_weight(self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None,
-                               algorithm: str | None = None) -> Array:
+    def conv2d_backward_weight(
+        self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
         operands = {"dy": dy, "x": x, "N": spec.n}
-        return self._write("conv2d_backward_weight", spec, "dw", out, spec.weight_shape, operands, algorithm=algorithm,
-                           empty_sum=spec.n == 0)
+        return self._write(
+            "conv2d_backward_weight",
+            spec,
+            "dw",
+            out,
+            spec.weight_shape,
+            operands,
+            algorithm=algorithm,
+            empty_sum=spec.n == 0,
+        )
 
     def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
         rows = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
@@ -134,14 +162,22 @@ class KernelBackend(Backend):
         self.reduce_forward(dy, rows, out=out.reshape(1, spec.k))
         return out
 
-    def pool2d_forward(self, x: Array, spec: Pool2dSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> tuple[Array, Array | None]:
+    def pool2d_forward(
+        self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> tuple[Array, Array | None]:
         argmax = None if spec.kind == "average" else self.empty(spec.y_shape, spec.argmax_dtype)
         operands = {"x": x, "argmax": argmax, "N": spec.n}
         return self._write("pool2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm), argmax
 
-    def pool2d_backward_input(self, dy: Array, argmax: Array | None, spec: Pool2dSpec, *, out: Array | None = None,
-                              algorithm: str | None = None) -> Array:
+    def pool2d_backward_input(
+        self,
+        dy: Array,
+        argmax: Array | None,
+        spec: Pool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         operands = {"dy": dy, "argmax": argmax, "N": spec.n}
         return self._write("pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
 
@@ -151,18 +187,32 @@ class KernelBackend(Backend):
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return self._write("pad2d_backward_input", spec, "dx", out, spec.x_shape, {"dy": dy, "N": spec.n})
 
-    def matmul_forward(self, a: Array, b: Array, bias: Array | None, spec: MatmulSpec, *, out: Array | None = None,
-                       algorithm: str | None = None) -> Array:
+    def matmul_forward(
+        self,
+        a: Array,
+        b: Array,
+        bias: Array | None,
+        spec: MatmulSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
         if spec.k == 0 and spec.bias:
-            raise ValueError(f"matmul with a bias needs at least one term in its sums, got shapes {a.shape} and {b.shape}")
+            raise ValueError(
+                f"matmul with a bias needs at least one term in its sums, got shapes {a.shape} and {b.shape}"
+            )
         operands = {"a": a, "b": b, "bias": bias, "M": spec.m, "N": spec.n, "K": spec.k}
-        return self._write("matmul_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm, empty_sum=spec.k == 0)
+        return self._write(
+            "matmul_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm, empty_sum=spec.k == 0
+        )
 
     # -- elementwise --------------------------------------------------------------------------------------------------
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
         return self._write("activation_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
 
-    def activation_backward_input(self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+    def activation_backward_input(
+        self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None
+    ) -> Array:
         operands = {"dy": dy, "saved": saved, "count": spec.count}
         return self._write("activation_backward_input", spec, "dx", out, dy.shape, operands)
 
@@ -187,7 +237,9 @@ class KernelBackend(Backend):
         if spec.count:
             self.launcher.run("accumulate_update", spec, {"target": target, "source": source, "count": spec.count})
 
-    def dropout_forward(self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> tuple[Array, Array]:
+    def dropout_forward(
+        self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array]:
         kept = self.empty((3,), "uint32")
         operands = {"kept_state": kept, "x": x, "state": state, **self._dropout(spec)}
         if spec.count == 0:
@@ -209,36 +261,57 @@ class KernelBackend(Backend):
     # -- along rows -----------------------------------------------------------------------------------------------------
     def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"x": x, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
-        return self._write("reduce_forward", spec, "y", out, (spec.outer, spec.inner), operands, empty_sum=spec.length == 0)
+        return self._write(
+            "reduce_forward", spec, "y", out, (spec.outer, spec.inner), operands, empty_sum=spec.length == 0
+        )
 
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
         return self._write("reduce_backward_input", spec, "dx", out, (spec.outer, spec.length, spec.inner), operands)
 
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
-        return self._write("softmax_forward", spec, "y", out, x.shape, {"x": x, "ROWS": spec.rows, "COLUMNS": spec.columns})
+        return self._write(
+            "softmax_forward", spec, "y", out, x.shape, {"x": x, "ROWS": spec.rows, "COLUMNS": spec.columns}
+        )
 
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "y": y, "ROWS": spec.rows, "COLUMNS": spec.columns}
         return self._write("softmax_backward_input", spec, "dx", out, dy.shape, operands)
 
-    def cross_entropy_forward(self, logits: Array, labels: Array, weight: Array | None,
-                              spec: CrossEntropySpec) -> tuple[Array, Array, Array]:
+    def cross_entropy_forward(
+        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
         loss = self.empty((spec.rows,) if spec.reduction == "none" else (), spec.dtype)
         dlogits, factor = self.empty((spec.rows, spec.classes), spec.dtype), self.empty((1,), spec.acc_dtype)
         if spec.rows == 0:
-            return self._nothing_lost(loss, spec), dlogits, self.fill_forward(1, ArraySpec(1, spec.acc_dtype), out=factor)
-        operands = {"loss": loss, "dlogits": dlogits, "factor": factor, "logits": logits, "labels": labels, "weight": weight,
-                    "ROWS": spec.rows, "CLASSES": spec.classes, "smoothing": spec.label_smoothing}
+            return (
+                self._nothing_lost(loss, spec),
+                dlogits,
+                self.fill_forward(1, ArraySpec(1, spec.acc_dtype), out=factor),
+            )
+        operands = {
+            "loss": loss,
+            "dlogits": dlogits,
+            "factor": factor,
+            "logits": logits,
+            "labels": labels,
+            "weight": weight,
+            "ROWS": spec.rows,
+            "CLASSES": spec.classes,
+            "smoothing": spec.label_smoothing,
+        }
         self.launcher.run("cross_entropy_forward", spec, operands)
         return loss, dlogits, factor
 
-    def cross_entropy_backward_logits(self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *,
-                                      out: Array | None = None) -> Array:
+    def cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
         operands = {"dy": dy, "dlogits": dlogits, "factor": factor, "ROWS": spec.rows, "CLASSES": spec.classes}
         return self._write("cross_entropy_backward_logits", spec, "dx", out, (spec.rows, spec.classes), operands)
 
-    def binary_cross_entropy_forward(self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec) -> tuple[Array, Array]:
+    def binary_cross_entropy_forward(
+        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
+    ) -> tuple[Array, Array]:
         loss = self.empty(logits.shape if spec.reduction == "none" else (), spec.dtype)
         dlogits = self.empty(logits.shape, spec.dtype)
         if spec.count == 0:
@@ -247,38 +320,81 @@ class KernelBackend(Backend):
         self.launcher.run("binary_cross_entropy_forward", spec, operands)
         return loss, dlogits
 
-    def binary_cross_entropy_backward_logits(self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *,
-                                             out: Array | None = None) -> Array:
+    def binary_cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
         operands = {"dy": dy, "dlogits": dlogits, "count": spec.count}
         return self._write("binary_cross_entropy_backward_logits", spec, "dx", out, dlogits.shape, operands)
 
     def _nothing_lost(self, loss: Array, spec: CrossEntropySpec | BinaryCrossEntropySpec) -> Array:
         """Fill the loss of an empty batch: 0 for the sum, NaN for the mean."""
         if loss.size:
-            self.fill_forward(float("nan") if spec.reduction == "mean" else 0.0, ArraySpec(loss.size, spec.dtype), out=loss)
+            self.fill_forward(
+                float("nan") if spec.reduction == "mean" else 0.0, ArraySpec(loss.size, spec.dtype), out=loss
+            )
         return loss
 
-    def gather_forward(self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None) -> Array:
-        operands = {"source": source, "order": order, "cursor": cursor, "ROWS": spec.rows, "WIDTH": spec.width,
-                    "SOURCE_ROWS": spec.source_rows, "ORDER_LENGTH": spec.order_length}
+    def gather_forward(
+        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
+    ) -> Array:
+        operands = {
+            "source": source,
+            "order": order,
+            "cursor": cursor,
+            "ROWS": spec.rows,
+            "WIDTH": spec.width,
+            "SOURCE_ROWS": spec.source_rows,
+            "ORDER_LENGTH": spec.order_length,
+        }
         return self._write("gather_forward", spec, "y", out, (spec.rows, spec.width), operands)
 
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
         if spec.rows:
-            operands = {"totals": totals, "loss": loss, "logits": logits, "labels": labels, "ROWS": spec.rows, "CLASSES": spec.classes}
+            operands = {
+                "totals": totals,
+                "loss": loss,
+                "logits": logits,
+                "labels": labels,
+                "ROWS": spec.rows,
+                "CLASSES": spec.classes,
+            }
             self.launcher.run("metrics_update", spec, operands)
 
     # -- optimizers -------------------------------------------------------------------------------------------------------
-    def sgd_update(self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array,
-                   spec: SgdSpec) -> None:
+    def sgd_update(
+        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+    ) -> None:
         if spec.count:
-            operands = {"parameters": parameters, "velocity": velocity, "gradients": gradients, "flags": flags, "hyper": hyper,
-                        "count": spec.count}
+            operands = {
+                "parameters": parameters,
+                "velocity": velocity,
+                "gradients": gradients,
+                "flags": flags,
+                "hyper": hyper,
+                "count": spec.count,
+            }
             self.launcher.run("sgd_update", spec, operands)
 
-    def adam_update(self, parameters: Array, first_moment: Array, second_moment: Array, gradients: Array, flags: Array,
-                    hyper: Array, step: Array, spec: AdamSpec) -> None:
+    def adam_update(
+        self,
+        parameters: Array,
+        first_moment: Array,
+        second_moment: Array,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        step: Array,
+        spec: AdamSpec,
+    ) -> None:
         if spec.count:
-            operands = {"parameters": parameters, "first_moment": first_moment, "second_moment": second_moment,
-                        "gradients": gradients, "flags": flags, "hyper": hyper, "step": step, "count": spec.count}
+            operands = {
+                "parameters": parameters,
+                "first_moment": first_moment,
+                "second_moment": second_moment,
+                "gradients": gradients,
+                "flags": flags,
+                "hyper": hyper,
+                "step": step,
+                "count": spec.count,
+            }
             self.launcher.run("adam_update", spec, operands)

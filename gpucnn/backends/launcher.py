@@ -74,11 +74,15 @@ class Launcher:
     def _choose(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> Plan:
         usable = self.candidates(operation, spec, alignment)
         if not usable:
-            raise DeviceError(f"{operation}: no kernel fits the {self.device.name} device's limits {self.device.limits} for {spec}")
+            raise DeviceError(
+                f"{operation}: no kernel fits the {self.device.name} device's limits {self.device.limits} for {spec}"
+            )
         for plan in usable:
             if algorithm in (None, plan.name, plan.algorithm):
                 return plan
-        raise ValueError(f"{operation} has no algorithm {algorithm!r} for this spec; it has {', '.join(p.name for p in usable)}")
+        raise ValueError(
+            f"{operation} has no algorithm {algorithm!r} for this spec; it has {', '.join(p.name for p in usable)}"
+        )
 
     def _kernel(self, launch: Launch) -> GuardedKernel:
         key = (launch.file, launch.macros, launch.entry, launch.alignment)
@@ -89,6 +93,10 @@ class Launcher:
 
     def _alignment(self, spec: Spec, operands: Mapping[str, Any]) -> int:
         for value in operands.values():
-            if value is not None and not isinstance(value, (int, float, np.generic)) and self.device.address(value) % VECTOR_BYTES:
+            if (
+                value is not None
+                and not isinstance(value, (int, float, np.generic))
+                and self.device.address(value) % VECTOR_BYTES
+            ):
                 return 1
         return VECTOR_BYTES

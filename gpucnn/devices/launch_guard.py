@@ -76,7 +76,9 @@ class GuardedKernel:
             raise ValueError(f"{what} is an output but read-only")
         boundary = max(self._alignment, expected.itemsize)
         if self._device.address(value) % boundary:
-            raise ValueError(f"{what} must be aligned to {boundary} bytes, its address is {self._device.address(value):#x}")
+            raise ValueError(
+                f"{what} must be aligned to {boundary} bytes, its address is {self._device.address(value):#x}"
+            )
         return value
 
     def _scalar(self, parameter: Parameter, value: Any) -> Any:
@@ -103,7 +105,9 @@ class GuardedKernel:
                 if start >= end:
                     break
                 if first.output or second.output:
-                    raise ValueError(f"{self.entry}: arguments {first.name!r} and {second.name!r} overlap in memory, and one is an output")
+                    raise ValueError(
+                        f"{self.entry}: arguments {first.name!r} and {second.name!r} overlap in memory, and one is an output"
+                    )
 
     def _check_geometry(self, grid: Dim3, block: Dim3, shared_bytes: int) -> None:
         for what, size, most in (("grid", grid, device_limits.MAX_GRID), ("block", block, device_limits.MAX_BLOCK)):
@@ -112,4 +116,6 @@ class GuardedKernel:
         if math.prod(block) > device_limits.MAX_THREADS_PER_BLOCK:
             raise ValueError(f"{self.entry}: block {block} has more than {device_limits.MAX_THREADS_PER_BLOCK} threads")
         if shared_bytes > self._device.limits.shared_bytes:
-            raise ValueError(f"{self.entry}: {shared_bytes} bytes of shared memory, the device allows {self._device.limits.shared_bytes}")
+            raise ValueError(
+                f"{self.entry}: {shared_bytes} bytes of shared memory, the device allows {self._device.limits.shared_bytes}"
+            )

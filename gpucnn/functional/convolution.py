@@ -69,12 +69,28 @@ def conv2d(
     bias = None if bias is None else floating(bias, "conv2d: bias", like=x)
     if padding_mode != "constant" or padding_value != 0.0:
         window = weight.shape[1:3] if len(weight.shape) == 4 else (1, 1)
-        ends = pads(padding, "conv2d: padding", size=image_shape(x.shape, "conv2d: x")[1:3], window=(window[0], window[1]),
-                    stride=pair(stride, "conv2d: stride", 1), dilation=pair(dilation, "conv2d: dilation", 1))
+        ends = pads(
+            padding,
+            "conv2d: padding",
+            size=image_shape(x.shape, "conv2d: x")[1:3],
+            window=(window[0], window[1]),
+            stride=pair(stride, "conv2d: stride", 1),
+            dilation=pair(dilation, "conv2d: dilation", 1),
+        )
         x, padding = _padded(x, ends, padding_mode, padding_value), 0
     fused, following = fused_name(activation)
-    spec = Conv2dSpec.of(x.shape, weight.shape, x.dtype, stride=stride, padding=padding, dilation=dilation, groups=groups,
-                         flip=flip, bias=bias is not None, activation=fused)
+    spec = Conv2dSpec.of(
+        x.shape,
+        weight.shape,
+        x.dtype,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        flip=flip,
+        bias=bias is not None,
+        activation=fused,
+    )
     if bias is not None and bias.shape != (spec.k,):
         raise ValueError(f"conv2d: bias must have shape ({spec.k},), one for each filter, got {bias.shape}")
     return apply_activation(_conv2d(x, weight, bias, spec, algorithm), following)
@@ -89,8 +105,12 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, al
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
         dz = dy if kept is None else backend.activation_backward_input(dy, kept, epilogue)
-        dx = backend.conv2d_backward_input(dz, filters, spec, out=targets[0], algorithm=algorithm) if wanted[0] else None
-        dw = backend.conv2d_backward_weight(dz, images, spec, out=targets[1], algorithm=algorithm) if wanted[1] else None
+        dx = (
+            backend.conv2d_backward_input(dz, filters, spec, out=targets[0], algorithm=algorithm) if wanted[0] else None
+        )
+        dw = (
+            backend.conv2d_backward_weight(dz, images, spec, out=targets[1], algorithm=algorithm) if wanted[1] else None
+        )
         db = backend.conv2d_backward_bias(dz, spec, out=targets[2]) if wanted[2] else None
         return dx, dw, db
 
@@ -128,12 +148,25 @@ def conv1d(
     x = floating(x, "conv1d: x", like=like)
     weight = floating(weight, "conv1d: weight", like=x)
     if x.ndim != 3 or weight.ndim != 3:
-        raise ValueError(f"conv1d: x must be (N, W, C) and weight (K, S, C/groups), got shapes {x.shape} and {weight.shape}")
+        raise ValueError(
+            f"conv1d: x must be (N, W, C) and weight (K, S, C/groups), got shapes {x.shape} and {weight.shape}"
+        )
     sides = padding if isinstance(padding, str) else ((0, 0), pair(padding, "conv1d: padding", 0))
     (n, w, c), (k, s, channels) = x.shape, weight.shape
-    y = conv2d(x.reshape(n, 1, w, c), weight.reshape(k, 1, s, channels), bias, stride=(1, stride), padding=sides,
-               dilation=(1, dilation), groups=groups, activation=activation, padding_mode=padding_mode,
-               padding_value=padding_value, flip=flip, algorithm=algorithm)
+    y = conv2d(
+        x.reshape(n, 1, w, c),
+        weight.reshape(k, 1, s, channels),
+        bias,
+        stride=(1, stride),
+        padding=sides,
+        dilation=(1, dilation),
+        groups=groups,
+        activation=activation,
+        padding_mode=padding_mode,
+        padding_value=padding_value,
+        flip=flip,
+        algorithm=algorithm,
+    )
     return y.reshape(y.shape[0], y.shape[2], y.shape[3])
 
 
@@ -155,7 +188,9 @@ def pad2d(x: Any, padding: Any, *, mode: str = "constant", value: float = 0.0) -
     t = floating(x, "pad2d: x")
     size = image_shape(t.shape, "pad2d: x")[1:3]
     if isinstance(padding, str):
-        raise ValueError(f"pad2d: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}")
+        raise ValueError(
+            f"pad2d: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}"
+        )
     ends = pads(padding, "pad2d: padding", size=(size[0], size[1]), window=(1, 1), stride=(1, 1), dilation=(1, 1))
     return _padded(t, ends, mode, value)
 
@@ -165,5 +200,8 @@ def _padded(x: Tensor, ends: tuple[int, int, int, int], mode: str, value: float)
     if not any(ends):
         return x
     backend = x.backend
-    return record(backend.pad2d_forward(x.data, spec), (x,),
-                  lambda dy, targets: (backend.pad2d_backward_input(dy, spec, out=targets[0]),))
+    return record(
+        backend.pad2d_forward(x.data, spec),
+        (x,),
+        lambda dy, targets: (backend.pad2d_backward_input(dy, spec, out=targets[0]),),
+    )

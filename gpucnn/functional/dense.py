@@ -11,7 +11,9 @@ from gpucnn.functional.activations import floating, fused_name
 from gpucnn.specs import ActivationSpec, MatmulSpec, ReduceSpec
 
 
-def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None, algorithm: str | None = None) -> Tensor:
+def linear(
+    x: Any, weight: Any, bias: Any = None, *, activation: str | None = None, algorithm: str | None = None
+) -> Tensor:
     """Multiply rows of features with a weight.
 
         y[n,u] = act(bias[u] + sum over f of x[n,f] * weight[u,f])
@@ -40,7 +42,9 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
     weight = floating(weight, "linear: weight", like=x)
     bias = None if bias is None else floating(bias, "linear: bias", like=x)
     fused, following = fused_name(activation)
-    spec = MatmulSpec.of(x.shape, weight.shape, x.dtype, transpose_b=True, bias=bias is not None, activation=fused, what="linear")
+    spec = MatmulSpec.of(
+        x.shape, weight.shape, x.dtype, transpose_b=True, bias=bias is not None, activation=fused, what="linear"
+    )
     if spec.k < 1 or spec.n < 1:
         raise ValueError(f"linear: weight must have at least one unit and feature, got shape {weight.shape}")
     if bias is not None and bias.shape != (spec.n,):

@@ -32,7 +32,9 @@ def check_labels(labels: Any, classes: int, count: int | None = None) -> np.ndar
         raise ValueError(f"labels must be integers 0..{classes - 1}, got dtype {host.dtype}")
     bad = np.flatnonzero((host < 0) | (host >= classes))
     if bad.size:
-        raise ValueError(f"labels must be 0..{classes - 1}, got {host[bad[0]]} at position {bad[0]} ({bad.size} such labels)")
+        raise ValueError(
+            f"labels must be 0..{classes - 1}, got {host[bad[0]]} at position {bad[0]} ({bad.size} such labels)"
+        )
     return np.ascontiguousarray(host, dtype=np.int32)
 
 
@@ -49,7 +51,9 @@ def _device_labels(labels: Any, backend: Backend, classes: int, count: int) -> A
     return backend.from_host(check_labels(host, classes, count))
 
 
-def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+def cross_entropy(
+    logits: Any, labels: Any, *, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """Compare logits with class labels: softmax and negative log likelihood in one stable step.
 
         loss[n] = -(1 - e) * w[y] * log p[y] - e/classes * sum over j of w[j] * log p[j],  p = softmax(logits[n]), y = labels[n]
@@ -82,8 +86,11 @@ def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, label_smoothi
     backend = z.backend
     held = _device_labels(labels, backend, classes, rows)
     loss, dlogits, factor = backend.cross_entropy_forward(z.data, held, None if factors is None else factors.data, spec)
-    return record(loss, (z,), lambda dy, targets: (
-        backend.cross_entropy_backward_logits(dy, dlogits, factor, spec, out=targets[0]),))
+    return record(
+        loss,
+        (z,),
+        lambda dy, targets: (backend.cross_entropy_backward_logits(dy, dlogits, factor, spec, out=targets[0]),),
+    )
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
@@ -109,4 +116,6 @@ def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") 
     spec = BinaryCrossEntropySpec(z.size, reduction, z.dtype)
     backend = z.backend
     loss, dlogits = backend.binary_cross_entropy_forward(z.data, t.data, spec)
-    return record(loss, (z,), lambda dy, outs: (backend.binary_cross_entropy_backward_logits(dy, dlogits, spec, out=outs[0]),))
+    return record(
+        loss, (z,), lambda dy, outs: (backend.binary_cross_entropy_backward_logits(dy, dlogits, spec, out=outs[0]),)
+    )

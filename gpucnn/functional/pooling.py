@@ -10,8 +10,16 @@ from gpucnn.functional.activations import floating
 from gpucnn.specs import Pool2dSpec
 
 
-def max_pool2d(x: Any, window: Any, *, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-               algorithm: str | None = None) -> Tensor:
+def max_pool2d(
+    x: Any,
+    window: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    algorithm: str | None = None,
+) -> Tensor:
     """Take the maximum of every window.
 
         y[n,p,q,c] = max over r,s of x[n, p*stride + r*dilation - top, q*stride + s*dilation - left, c]
@@ -43,14 +51,30 @@ def max_pool2d(x: Any, window: Any, *, stride: Any = None, padding: Any = 0, dil
     return _pool2d("max", x, window, algorithm, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
 
 
-def min_pool2d(x: Any, window: Any, *, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-               algorithm: str | None = None) -> Tensor:
+def min_pool2d(
+    x: Any,
+    window: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    algorithm: str | None = None,
+) -> Tensor:
     """Take the minimum of every window; arguments and rules as `max_pool2d`."""
     return _pool2d("min", x, window, algorithm, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
 
 
-def avg_pool2d(x: Any, window: Any, *, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True, algorithm: str | None = None) -> Tensor:
+def avg_pool2d(
+    x: Any,
+    window: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    algorithm: str | None = None,
+) -> Tensor:
     """Take the average of every window.
 
     Args:
@@ -58,8 +82,16 @@ def avg_pool2d(x: Any, window: Any, *, stride: Any = None, padding: Any = 0, cei
 
     The other arguments and the result are `max_pool2d`'s. Gradients: x.
     """
-    return _pool2d("average", x, window, algorithm, stride=stride, padding=padding, ceil_mode=ceil_mode,
-                   count_include_pad=count_include_pad)
+    return _pool2d(
+        "average",
+        x,
+        window,
+        algorithm,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+    )
 
 
 def _pool2d(kind: str, x: Any, window: Any, algorithm: str | None, **options: Any) -> Tensor:

@@ -62,8 +62,15 @@ class Conv2D(Layer):
     def _spec(self, input_shape: Shape) -> Conv2dSpec:
         if len(input_shape) != 3:
             raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
-        return Conv2dSpec.of((1, *input_shape), (self.filters, *self.kernel_size, max(input_shape[2] // self.groups, 1)), "float32",
-                             stride=self.strides, padding=self.padding, dilation=self.dilation_rate, groups=self.groups)
+        return Conv2dSpec.of(
+            (1, *input_shape),
+            (self.filters, *self.kernel_size, max(input_shape[2] // self.groups, 1)),
+            "float32",
+            stride=self.strides,
+            padding=self.padding,
+            dilation=self.dilation_rate,
+            groups=self.groups,
+        )
 
     def build(self, input_shape: Shape) -> None:
         self.add_parameter("weight", self._spec(input_shape).weight_shape, self.kernel_initializer, decayed=True)
@@ -72,8 +79,16 @@ class Conv2D(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         fused = None if self.activation == "softmax" else self.activation
-        y = conv2d(x, self.weight, getattr(self, "bias", None), stride=self.strides, padding=self.padding,
-                   dilation=self.dilation_rate, groups=self.groups, activation=fused)
+        y = conv2d(
+            x,
+            self.weight,
+            getattr(self, "bias", None),
+            stride=self.strides,
+            padding=self.padding,
+            dilation=self.dilation_rate,
+            groups=self.groups,
+            activation=fused,
+        )
         return softmax(y) if self.activation == "softmax" else y
 
     def output_shape(self, input_shape: Shape) -> Shape:

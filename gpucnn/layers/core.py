@@ -24,9 +24,18 @@ class Dense(Layer):
     Input (N, features), output (N, units). Weight (units, features).
     """
 
-    def __init__(self, units: int, activation: str | None = None, use_bias: bool = True, *, kernel_initializer: Any = "glorot_uniform",
-                 bias_initializer: Any = "zeros", name: str | None = None, input_shape: Shape | None = None,
-                 trainable: bool = True) -> None:
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        *,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        name: str | None = None,
+        input_shape: Shape | None = None,
+        trainable: bool = True,
+    ) -> None:
         super().__init__(name=name, input_shape=input_shape, trainable=trainable)
         self.units = integer(units, "Dense: units", 1)
         check_activation(activation)
@@ -48,7 +57,9 @@ class Dense(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1 or input_shape[0] < 1:
-            raise ValueError(f"{self.label}: input must be rows of features, got shape {input_shape}; add Flatten() before it")
+            raise ValueError(
+                f"{self.label}: input must be rows of features, got shape {input_shape}; add Flatten() before it"
+            )
         return (self.units,)
 
 
@@ -107,7 +118,9 @@ class ZeroPadding2D(Layer):
     def __init__(self, padding: Any = 1, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
         if isinstance(padding, str):
-            raise ValueError(f"ZeroPadding2D: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}")
+            raise ValueError(
+                f"ZeroPadding2D: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}"
+            )
         self.pads = pads(padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1))
 
     def call(self, x: Tensor) -> Tensor:

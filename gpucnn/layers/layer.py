@@ -88,7 +88,13 @@ class Layer:
         values = initializers.get(initializer)(generator.host(generator.next_stream()), shape)
         if values.shape != shape:
             raise ValueError(f"initializer of {attribute} returned shape {values.shape}, expected {shape}")
-        parameter = Parameter(values.astype(dtypes.numpy_dtype(dtype)), backend, name=attribute, trainable=self._trainable, decayed=decayed)
+        parameter = Parameter(
+            values.astype(dtypes.numpy_dtype(dtype)),
+            backend,
+            name=attribute,
+            trainable=self._trainable,
+            decayed=decayed,
+        )
         setattr(self, attribute, parameter)
         return parameter
 

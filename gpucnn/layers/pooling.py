@@ -24,15 +24,24 @@ class _Pool2D(Layer):
 
     kind = ""
 
-    def __init__(self, pool_size: Any = 2, strides: Any = None, padding: Any = "valid", *, name: str | None = None,
-                 input_shape: Shape | None = None) -> None:
+    def __init__(
+        self,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: Any = "valid",
+        *,
+        name: str | None = None,
+        input_shape: Shape | None = None,
+    ) -> None:
         super().__init__(name=name, input_shape=input_shape)
         self.pool_size = pair(pool_size, f"{type(self).__name__}: pool_size", 1)
         self.strides = self.pool_size if strides is None else pair(strides, f"{type(self).__name__}: strides", 1)
         self.padding = padding
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        spec = Pool2dSpec.of(self.kind, (1, *input_shape), self.pool_size, "float32", stride=self.strides, padding=self.padding)
+        spec = Pool2dSpec.of(
+            self.kind, (1, *input_shape), self.pool_size, "float32", stride=self.strides, padding=self.padding
+        )
         return spec.y_shape[1:]
 
 

@@ -37,11 +37,21 @@ class Launch:
     alignment: int = 0
 
     @classmethod
-    def of(cls, file: str, entry: str, macros: Mapping[str, object], grid: tuple[int, ...], block: tuple[int, ...],
-           shared_bytes: int = 0, alignment: int = 0) -> Launch:
+    def of(
+        cls,
+        file: str,
+        entry: str,
+        macros: Mapping[str, object],
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int = 0,
+        alignment: int = 0,
+    ) -> Launch:
         """Make a launch from a mapping of macros and grids of one to three axes."""
         g, b = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
-        return cls(file, entry, tuple(sorted(macros.items())), (g[0], g[1], g[2]), (b[0], b[1], b[2]), shared_bytes, alignment)
+        return cls(
+            file, entry, tuple(sorted(macros.items())), (g[0], g[1], g[2]), (b[0], b[1], b[2]), shared_bytes, alignment
+        )
 
     @property
     def threads(self) -> int:

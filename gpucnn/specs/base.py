@@ -40,7 +40,11 @@ class Spec:
 
     def macros(self) -> dict[str, object]:
         """Return the SPEC_* macros of the kernels, run-time sizes excluded."""
-        return {"SPEC_T": dtypes.kernel_type(self.dtype), "SPEC_ACC": dtypes.kernel_type(self.acc_dtype), **self.sizes()}
+        return {
+            "SPEC_T": dtypes.kernel_type(self.dtype),
+            "SPEC_ACC": dtypes.kernel_type(self.acc_dtype),
+            **self.sizes(),
+        }
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros beside the types."""
@@ -79,8 +83,15 @@ Pads = tuple[int, int, int, int]
 """Pixels added at the (top, bottom, left, right)."""
 
 
-def pads(padding: object, what: str, *, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int],
-         dilation: tuple[int, int]) -> Pads:
+def pads(
+    padding: object,
+    what: str,
+    *,
+    size: tuple[int, int],
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Pads:
     """Resolve every form of padding to explicit pixels.
 
     Args:
@@ -96,7 +107,9 @@ def pads(padding: object, what: str, *, size: tuple[int, int], window: tuple[int
             ends += [total // 2, total - total // 2]
         return ends[0], ends[1], ends[2], ends[3]
     if isinstance(padding, str):
-        raise ValueError(f'{what} must be an integer, (h, w), ((top, bottom), (left, right)), "valid" or "same", got {padding!r}')
+        raise ValueError(
+            f'{what} must be an integer, (h, w), ((top, bottom), (left, right)), "valid" or "same", got {padding!r}'
+        )
     if isinstance(padding, (tuple, list)) and len(padding) == 2 and all(isinstance(p, (tuple, list)) for p in padding):
         (top, bottom), (left, right) = (pair(p, what, 0) for p in padding)
         return top, bottom, left, right
@@ -137,4 +150,8 @@ def activation_number(name: str) -> int:
 def epilogue_macros(bias: bool, activation: str, slope: float, acc_dtype: str) -> dict[str, object]:
     """Return the macros of a bias-and-activation epilogue."""
     suffix = "" if acc_dtype == "float64" else "f"
-    return {"SPEC_BIAS": bias, "SPEC_ACTIVATION": activation_number(activation), "SPEC_SLOPE": f"{float(slope)!r}{suffix}"}
+    return {
+        "SPEC_BIAS": bias,
+        "SPEC_ACTIVATION": activation_number(activation),
+        "SPEC_SLOPE": f"{float(slope)!r}{suffix}",
+    }

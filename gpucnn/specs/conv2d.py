@@ -78,9 +78,20 @@ class Conv2dSpec(base.Spec):
         spec = cls(n, h, w, c, k, r, s, stride2, ends, dilation2, number, bool(flip), bias, activation, slope, dtype)
         base.output_size("conv2d", "height", h, ends[0], ends[1], r, stride2[0], dilation2[0])
         base.output_size("conv2d", "width", w, ends[2], ends[3], s, stride2[1], dilation2[1])
-        if max(spec.p * spec.q * k, n * spec.p * spec.q, n * h * w, k * r * s * channels, h + ends[0] + ends[1], w + ends[2] + ends[3]) \
-                > base.MAX_ELEMENTS:
-            raise ValueError(f"conv2d: x {x_shape} and weight {weight_shape} are too large: more than {base.MAX_ELEMENTS} positions")
+        if (
+            max(
+                spec.p * spec.q * k,
+                n * spec.p * spec.q,
+                n * h * w,
+                k * r * s * channels,
+                h + ends[0] + ends[1],
+                w + ends[2] + ends[3],
+            )
+            > base.MAX_ELEMENTS
+        ):
+            raise ValueError(
+                f"conv2d: x {x_shape} and weight {weight_shape} are too large: more than {base.MAX_ELEMENTS} positions"
+            )
         return spec
 
     @property
@@ -136,5 +147,8 @@ class Conv2dSpec(base.Spec):
     @property
     def bytes(self) -> int:
         """Compulsory traffic of one pass: x, weight and y once each."""
-        elements = self.n * (self.h * self.w * self.c + self.p * self.q * self.k) + self.k * self.r * self.s * self.c // self.groups
+        elements = (
+            self.n * (self.h * self.w * self.c + self.p * self.q * self.k)
+            + self.k * self.r * self.s * self.c // self.groups
+        )
         return elements * dtypes.numpy_dtype(self.dtype).itemsize

@@ -63,7 +63,9 @@ class BinarySpec(base.Spec):
         except ValueError:
             raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} do not broadcast") from None
         if len(self.axes()) > MAX_AXES:
-            raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} alternate more than {MAX_AXES} times; reshape first")
+            raise ValueError(
+                f"{self.kind}: shapes {self.a_shape} and {self.b_shape} alternate more than {MAX_AXES} times; reshape first"
+            )
 
     @property
     def y_shape(self) -> tuple[int, ...]:

@@ -39,7 +39,11 @@ class SgdSpec(base.Spec):
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""
-        return {"SPEC_MOMENTUM": self.momentum, "SPEC_NESTEROV": self.nesterov, "SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+        return {
+            "SPEC_MOMENTUM": self.momentum,
+            "SPEC_NESTEROV": self.nesterov,
+            "SPEC_PER_FLAG": elements_per_flag(self.dtype),
+        }
 
     def terms(self, operation: str) -> int:
         """Return a small count that covers the chained roundings."""

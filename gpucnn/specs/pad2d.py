@@ -30,7 +30,9 @@ class Pad2dSpec(base.Spec):
     runtime: ClassVar[tuple[str, ...]] = ("n",)
 
     @classmethod
-    def of(cls, x_shape: tuple[int, ...], pads: base.Pads, dtype: str, *, mode: str = "constant", value: float = 0.0) -> Pad2dSpec:
+    def of(
+        cls, x_shape: tuple[int, ...], pads: base.Pads, dtype: str, *, mode: str = "constant", value: float = 0.0
+    ) -> Pad2dSpec:
         """Validate; `pads` are explicit pixels.
 
         Raises:
@@ -42,9 +44,13 @@ class Pad2dSpec(base.Spec):
         for axis, size, side in (("height", h, pads[:2]), ("width", w, pads[2:])):
             limit = {"reflect": size - 1, "circular": size}.get(mode, base.MAX_ELEMENTS)
             if max(side) > limit:
-                raise ValueError(f"padding_mode {mode!r} allows at most {limit} pixels for {axis} {size}, got {max(side)}")
+                raise ValueError(
+                    f"padding_mode {mode!r} allows at most {limit} pixels for {axis} {size}, got {max(side)}"
+                )
         if (h + pads[0] + pads[1]) * (w + pads[2] + pads[3]) * c > base.MAX_ELEMENTS:
-            raise ValueError(f"padding: {x_shape} padded by {pads} is too large: more than {base.MAX_ELEMENTS} elements an image")
+            raise ValueError(
+                f"padding: {x_shape} padded by {pads} is too large: more than {base.MAX_ELEMENTS} elements an image"
+            )
         return cls(n, h, w, c, pads, mode, float(value), dtype)
 
     @property

@@ -75,7 +75,9 @@ class Pool2dSpec(base.Spec):
         ends = base.pads(padding, f"{what}: padding", size=(h, w), window=(r, s), stride=stride2, dilation=dilation2)
         for size, side in ((r, ends[:2]), (s, ends[2:])):
             if padding != "same" and max(side) > size // 2:
-                raise ValueError(f"{what}: padding must be at most half the window, got padding {padding!r} for window {window!r}")
+                raise ValueError(
+                    f"{what}: padding must be at most half the window, got padding {padding!r} for window {window!r}"
+                )
         if kind == "average" and dilation2 != (1, 1):
             raise ValueError(f"{what}: dilation must be 1, got {dilation!r}")
         base.output_size(what, "height", h, ends[0], ends[1], r, stride2[0] if not ceil_mode else 1, dilation2[0])

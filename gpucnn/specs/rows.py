@@ -124,7 +124,9 @@ class BinaryCrossEntropySpec(base.Spec):
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
-            raise ValueError(f"binary_cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}")
+            raise ValueError(
+                f"binary_cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}"
+            )
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""

@@ -1,0 +1,431 @@
+"""Model and Sequential: layers, a compiled training configuration, and fit, evaluate, predict, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpucnn import dtypes, losses, metrics, optimizers
+from gpucnn.autograd import Tensor, as_tensor, no_grad
+from gpucnn.backends import Backend, get_backend
+from gpucnn.generator import Generator, spawn
+from gpucnn.layers import Dropout, Layer
+from gpucnn.layers.layer import Shape, Surroundings, snake_case, surrounded, surroundings
+from gpucnn.parameters import ParameterBuffer, pack
+from gpucnn.specs.base import integer
+from gpucnn.training import loop
+from gpucnn.training.loop import EpochRunner, History
+from gpucnn.training.report import Report
+
+
+class Model(Layer):
+    """A network of layers. Subclass it with a `call(self, x)`, or use Sequential.
+
+    A model is built on its first input: parameters are drawn on the host from the model's own generator (see
+    `gpucnn.seed`), packed into one buffer per dtype, and named `<layer>.<parameter>`. It keeps whether it is training:
+    `model(x)` computes as set by `train()` and `eval()` (eval at first); `fit` and `evaluate` choose for themselves.
+
+    Args:
+        name: for summaries.
+        dtype: of the parameters: "float32" or "float64".
+    """
+
+    def __init__(self, *, name: str | None = None, dtype: str = "float32") -> None:
+        super().__init__(name=name)
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"model: dtype must be float32 or float64, got {dtype!r}")
+        self.dtype = dtype
+        self.training = False
+        self._generator: Generator | None = None
+        self._backend: Backend | None = None
+        self._buffers: tuple[ParameterBuffer, ...] = ()
+        self._sample_shape: Shape | None = None
+        self._output_shape: Shape | None = None
+        self._stochastic = False
+        self._optimizer: optimizers.Optimizer | None = None
+        self._loss: losses.Loss | None = None
+        self._metrics: tuple[str, ...] = ()
+
+    # -- building -----------------------------------------------------------------------------------------------------
+    @property
+    def backend(self) -> Backend:
+        """Where the model lives: the backend in use when it was built, or what `to` named."""
+        return self._backend or get_backend()
+
+    @property
+    def generator(self) -> Generator:
+        """The model's random numbers, spawned from the process's seed on first use."""
+        if self._generator is None:
+            self._generator = spawn()
+        return self._generator
+
+    def build(self, input_shape: Shape) -> None:
+        """Make all parameters for samples of a shape without batch axis.
+
+        Raises:
+            ValueError: a layer does not fit the one before it.
+        """
+        self._backend = self.backend
+        self._sample_shape = tuple(integer(n, "model: input_shape", 1) for n in input_shape)
+        self._name_layers()
+        with surrounded(self._lend(training=False)):
+            self._output_shape = self.trace(self._sample_shape)
+        self._finish_build()
+
+    def trace(self, input_shape: Shape) -> Shape:
+        """Build every layer and return the output's shape; by default by running one sample of zeros."""
+        with no_grad():
+            x = Tensor(self.backend.zeros((1, *input_shape), self.dtype), self.backend)
+            return tuple(self.call(x).shape[1:])
+
+    def _finish_build(self) -> None:
+        self._name_layers()
+        self.built = True
+        for layer in self.layers_inside():
+            for attribute, parameter in layer.own_parameters().items():
+                parameter.name = f"{layer.name}.{attribute}"
+        parameters = self.parameters()
+        self._buffers = pack(parameters, self.backend) if parameters else ()
+        self._stochastic = any(isinstance(layer, Dropout) and layer.rate > 0 for layer in self.layers_inside())
+        if self._optimizer is not None and parameters:
+            self._optimizer.bind(parameters)
+
+    def _name_layers(self) -> None:
+        """Number unnamed layers by kind within this model: conv2d_1, conv2d_2, activation_1 …"""
+        layers = [layer for layer in self.layers_inside() if layer is not self]
+        taken = {layer.name for layer in layers if layer.name}
+        for layer in layers:
+            if layer.name is None:
+                kind = snake_case(_KEPT_NAMES.get(type(layer).__name__, type(layer).__name__))
+                number = next(i for i in range(1, len(layers) + len(taken) + 2) if f"{kind}_{i}" not in taken)
+                layer.name = f"{kind}_{number}"
+                taken.add(layer.name)
+        names = [layer.name for layer in {id(layer): layer for layer in layers}.values()]
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"model: layer names must differ, got {sorted(n for n in names if n and names.count(n) > 1)}"
+            )
+
+    def _lend(self, training: bool) -> Surroundings:
+        return Surroundings(self.backend, self.dtype, self.generator, training)
+
+    # -- calling ------------------------------------------------------------------------------------------------------
+    def __call__(self, x: Any, *, training: bool | None = None) -> Tensor:
+        """Compute the output of a batch.
+
+        Args:
+            x: (N, …), of the model's dtype and backend; arrays are wrapped, uint8 is cast.
+            training: whether dropout drops; None for the model's own state, or the enclosing model's.
+        """
+        around = surroundings()
+        if around is not None:
+            return super().__call__(x)
+        t = as_tensor(x, self.backend, what="model: x") if self._backend is None or not isinstance(x, Tensor) else x
+        if t.backend is not self.backend:
+            t = as_tensor(t, self.backend, what="model: x")
+        if t.dtype != self.dtype:
+            raise TypeError(f"model: x must be {self.dtype}, got {t.dtype}; convert it, dtypes are never mixed")
+        self.ensure_built(tuple(t.shape[1:]))
+        if tuple(t.shape[1:]) != self._sample_shape:
+            raise ValueError(f"model: samples must have shape {self._sample_shape}, got {tuple(t.shape[1:])}")
+        mode = self.training if training is None else training
+        if mode and self._stochastic:
+            self.generator.advance(self.backend)
+        with surrounded(self._lend(mode)):
+            return self.call(t)
+
+    def train(self) -> Model:
+        """Compute as in training from now on."""
+        self.training = True
+        return self
+
+    def eval(self) -> Model:
+        """Compute as in inference from now on."""
+        self.training = False
+        return self
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{what}: the model is not built; give the first layer input_shape, or call build(input_shape)"
+            )
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return host copies of all parameters by name."""
+        self._require_built("state_dict")
+        return {p.name: p.numpy() for p in self.parameters()}
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Copy parameters in by name.
+
+        Raises:
+            ValueError: names, shapes or dtypes differ; the differences are listed and nothing is changed.
+        """
+        self._require_built("load_state_dict")
+        mine = {p.name: p for p in self.parameters()}
+        wrong = [f"missing {name}" for name in mine if name not in values]
+        wrong += [f"unexpected {name}" for name in values if name not in mine]
+        for name in mine.keys() & values.keys():
+            given = np.asarray(values[name])
+            if given.shape != mine[name].shape or given.dtype.name != mine[name].dtype:
+                wrong.append(
+                    f"{name} is {given.dtype.name} {given.shape}, expected {mine[name].dtype} {mine[name].shape}"
+                )
+        if wrong:
+            raise ValueError("; ".join(sorted(wrong)))
+        for name, parameter in mine.items():
+            parameter.assign(values[name])
+
+    def to(self, backend: str) -> Model:
+        """Move the model to a backend by name, with its optimizer's state; captured steps must be captured again."""
+        target = get_backend(backend)
+        if target is self._backend:
+            return self
+        state = self._optimizer.state_dict() if self._optimizer and self._optimizer.buffers else None
+        step = self.generator.step(self.backend) if self.built else 0
+        self._backend = target
+        if self.built:
+            self._finish_build()
+            self.generator.set_step(target, step)
+            if state is not None and self._optimizer is not None:
+                self._optimizer.load_state_dict(state)
+        return self
+
+    # -- compiling and training ---------------------------------------------------------------------------------------
+    @property
+    def loss(self) -> losses.Loss:
+        """The compiled loss; ValueError before compile."""
+        if self._loss is None:
+            raise ValueError("model: call compile(optimizer=…, loss=…) first")
+        return self._loss
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """The compiled optimizer; ValueError before compile."""
+        if self._optimizer is None:
+            raise ValueError("model: call compile(optimizer=…, loss=…) first")
+        return self._optimizer
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "adam",
+        loss: str | losses.Loss = "sparse_categorical_crossentropy",
+        metrics: Sequence[str] | str = (),
+    ) -> None:
+        """Choose how to train.
+
+        Args:
+            optimizer: name or Optimizer.
+            loss: name or Loss.
+            metrics: names; "acc" or "accuracy".
+
+        Raises:
+            ValueError: unknown names.
+        """
+        self._metrics = _check_metrics(metrics)
+        self._loss = losses.get(loss)
+        self._optimizer = optimizers.get(optimizer)
+        if self.built and self.parameters():
+            self._optimizer.bind(self.parameters())
+
+    def train_step(self, x: Any, y: Any) -> Tensor:
+        """Take one step on a batch and return its loss; launches and nothing else when x and y are tensors."""
+        inputs = x if isinstance(x, Tensor) else as_tensor(x, self.backend, what="train_step: x")
+        return loop.train_on(self, inputs, y)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: int = 1,
+        *,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+    ) -> History:
+        """Train.
+
+        The data goes to the backend once; each step gathers its batch there. On backends that capture, steps run as
+        graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch.
+
+        Args:
+            x: (N, …) samples, floating or uint8 (cast, not rescaled).
+            y: (N,) targets as the loss wants them.
+            batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
+            epochs: at least 0.
+            verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
+            validation_data: (x, y) evaluated after every epoch.
+            shuffle: visit the samples in another order each epoch, drawn from the model's seed.
+
+        Returns:
+            History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
+
+        Raises:
+            ValueError: data, labels or sizes are wrong; nothing was changed then.
+        """
+        size, count = integer(batch_size, "fit: batch_size", 1), integer(epochs, "fit: epochs", 0)
+        samples, labels = self._checked_data(x, y, "fit")
+        held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
+        self._require_optimizer()
+        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
+
+        def validate() -> tuple[float, float]:
+            return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
+
+        return loop.run_epochs(runner, count, validate if held else None, Report(len(samples), verbose))
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 32, *, return_dict: bool = False) -> Any:
+        """Compute the loss, and the accuracy if compiled with it, over a data set; nothing changes.
+
+        Returns:
+            The loss, or [loss, accuracy]; with return_dict {"loss", "acc", "count"}.
+        """
+        samples, labels = self._checked_data(x, y, "evaluate")
+        loss, accuracy, rows = loop.evaluate(self, samples, labels, integer(batch_size, "evaluate: batch_size", 1))
+        if return_dict:
+            return {"loss": loss, "acc": accuracy, "count": rows}
+        return [loss, accuracy] if self._metrics else loss
+
+    def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
+        """Return the outputs for samples (N, …) as a host array (N, …)."""
+        samples = self._checked_samples(x, "predict")
+        size = integer(batch_size, "predict: batch_size", 1)
+        if not len(samples):
+            return np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype))
+        return loop.predict(self, samples, size)
+
+    def _require_optimizer(self) -> None:
+        if not self.optimizer.buffers:
+            self.optimizer.bind(self.parameters())
+
+    def _checked_samples(self, x: Any, what: str) -> np.ndarray:
+        host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+        if host.dtype.kind not in "fiub" or host.ndim < 1:
+            raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
+        if host.dtype.name not in (self.dtype, "uint8"):
+            host = host.astype(dtypes.numpy_dtype(self.dtype))
+        if not self.built:
+            self.ensure_built(tuple(host.shape[1:]))
+        if tuple(host.shape[1:]) != self._sample_shape:
+            raise ValueError(f"{what}: samples must have shape {self._sample_shape}, got {tuple(host.shape[1:])}")
+        return host
+
+    def _checked_data(self, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+        samples = self._checked_samples(x, what)
+        if not len(samples):
+            raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
+        target = y.numpy() if isinstance(y, Tensor) else y
+        return samples, self.loss.prepare(target, self._output_shape or (), len(samples))
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+    def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
+        """Yield (name, kind, output shape or None, parameters) of every layer, for `summary`."""
+        for layer in self.children():
+            yield layer.label, type(layer).__name__, None, sum(p.size for p in layer.parameters())
+
+    def summary(self, print_fn: Any = print) -> None:
+        """Print a table of layers, output shapes and parameters.
+
+        Raises:
+            ValueError: the model is not built.
+        """
+        self._require_built("summary")
+        table = [("Layer (type)", "Output Shape", "Param #")]
+        for name, kind, shape, count in self.rows():
+            table.append((f"{name} ({kind})", "?" if shape is None else str((None, *shape)), f"{count:,}"))
+        widths = [max(len(row[i]) for row in table) for i in range(3)]
+        total = sum(p.size for p in self.parameters())
+        trainable = sum(p.size for p in self.parameters() if p.trainable)
+        rule = "-" * (sum(widths) + 4)
+        lines = [f"Model: {self.name or type(self).__name__}", rule]
+        for i, (layer, shape_text, count_text) in enumerate(table):
+            lines.append(f"{layer:<{widths[0]}}  {shape_text:<{widths[1]}}  {count_text:>{widths[2]}}")
+            if i == 0:
+                lines.append(rule)
+        lines += [
+            rule,
+            f"Total params: {total:,}",
+            f"Trainable params: {trainable:,}",
+            f"Non-trainable params: {total - trainable:,}",
+        ]
+        for line in lines:
+            print_fn(line)
+
+
+_KEPT_NAMES = {"MaxPool2D": "MaxPooling2D", "MinPool2D": "MinPooling2D"}
+
+
+def _check_metrics(names: Sequence[str] | str) -> tuple[str, ...]:
+    return metrics.check(names)
+
+
+class Sequential(Model):
+    """Layers one after another.
+
+    Args:
+        layers: to begin with; more by `add`.
+        name, dtype: as Model.
+
+    >>> from gpucnn.layers import Dense
+    >>> model = Sequential([Dense(3, input_shape=(2,))])
+    >>> sum(p.size for p in model.parameters())
+    9
+    """
+
+    def __init__(self, layers: Sequence[Layer] = (), *, name: str | None = None, dtype: str = "float32") -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.layers: list[Layer] = []
+        for layer in layers:
+            self._append(layer)
+        self._build_if_shaped()
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer; the model is built as soon as its input shape is known.
+
+        Raises:
+            TypeError: not a layer.
+            ValueError: the layer does not fit the one before it.
+        """
+        self._append(layer)
+        self.built = False
+        self._build_if_shaped()
+
+    def _append(self, layer: Layer) -> None:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: expected a layer, got {type(layer).__name__}")
+        if any(layer is other for other in self.layers):
+            raise ValueError(f"Sequential: the layer {layer.label} is in the model already; make another one")
+        self.layers.append(layer)
+
+    def _build_if_shaped(self) -> None:
+        shape = self._sample_shape or (self.layers[0].input_shape if self.layers else None)
+        if shape is not None:
+            self.build(shape)
+            self.built = True
+
+    def trace(self, input_shape: Shape) -> Shape:
+        shape = input_shape
+        for layer in self.layers:
+            layer.ensure_built(shape)
+            shape = layer.output_shape(shape)
+        return shape
+
+    def call(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
+        shape = self._sample_shape or ()
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+            yield layer.label, type(layer).__name__, shape, sum(p.size for p in layer.parameters())

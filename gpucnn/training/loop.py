@@ -1,0 +1,168 @@
+"""The loop over epochs and batches: resident data, captured steps, totals read once an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpucnn.autograd import Tensor, no_grad
+from gpucnn.datasets.loader import batch_order
+from gpucnn.metrics import Totals
+from gpucnn.training.captured_step import Recording
+from gpucnn.training.network import Network
+from gpucnn.training.resident import ResidentData
+
+LAUNCH_SECONDS = 0.25
+"""How long one graph launch may last: interrupts and callbacks act between launches."""
+
+
+@dataclass
+class History:
+    """What `fit` returns: one value for each epoch under loss, acc, val_loss, val_acc, seconds."""
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add an epoch."""
+        for key, value in row.items():
+            self.history.setdefault(key, []).append(value)
+
+
+class EpochRunner:
+    """Trains a model on one data set, an epoch at a time.
+
+    Args:
+        model: compiled and built.
+        x, y: host arrays, checked.
+        batch_size: rows of a step; the last batch of an epoch may be smaller and runs eagerly.
+        seed: of the shuffles.
+        shuffle: whether each epoch visits the samples in another order.
+    """
+
+    def __init__(
+        self, model: Network, x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, shuffle: bool
+    ) -> None:
+        self._model = model
+        self._batch = min(batch_size, len(x))
+        self._seed = seed
+        self._shuffle = shuffle
+        self.steps, self._rest = divmod(len(x), self._batch)
+        self._backend = model.backend
+        self._data = ResidentData(x, y, self._backend, model.dtype)
+        self._totals = Totals(self._backend)
+        self._recording = Recording(lambda: self._step(self._batch), self._backend) if self._backend.captures else None
+        self._repeat = 0
+        self._captured = False
+
+    def run(self, epoch: int) -> Iterator[int]:
+        """Train one epoch, yielding the number of rows done after every launch."""
+        self._data.start(batch_order(self._data.count, seed=self._seed, epoch=epoch, shuffle=self._shuffle))
+        self._totals.reset()
+        left = self.steps
+        while left:
+            done = self._launch(left)
+            left -= done
+            yield done * self._batch
+        if self._rest:
+            self._step(self._rest)
+            yield self._rest
+
+    def read(self) -> tuple[float, float, int]:
+        """Return the epoch's mean loss, accuracy and rows so far."""
+        return self._totals.read()
+
+    def _launch(self, left: int) -> int:
+        """Run some of the steps that are left with one launch; return how many."""
+        if self._recording is None:
+            self._step(self._batch)
+            return 1
+        if not self._recording.ready:
+            self._recording()
+            return 1
+        if not self._repeat:
+            self._repeat = self._timed_launch()
+            return 1
+        repeat = self._repeat if self._repeat <= left else 1
+        self._recording(repeat)
+        return repeat
+
+    def _timed_launch(self) -> int:
+        """Replay one step; return how many fit in LAUNCH_SECONDS, 0 while the replay also had to capture."""
+        first = not self._captured
+        self._captured = True
+        self._backend.synchronize()
+        begin = time.perf_counter()
+        self._recording()
+        self._backend.synchronize()
+        seconds = time.perf_counter() - begin
+        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))
+
+    def _step(self, rows: int) -> None:
+        """Forward, loss, backward, optimizer, totals: launches and nothing else."""
+        x, y = self._data.take(rows)
+        train_on(self._model, x, y, self._totals)
+
+
+def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
+    """Take one training step on a batch; return the loss. Launches and nothing else."""
+    prediction = model(x, training=True)
+    loss = model.loss(prediction, y)
+    loss.backward()
+    model.optimizer.step()
+    if totals is not None:
+        totals.update(loss, _scores(prediction), y)
+    return loss
+
+
+def _scores(prediction: Tensor) -> Tensor:
+    """Return the logits of a softmax, which rank as it does, else the prediction."""
+    return prediction if prediction.logits is None else prediction.logits
+
+
+def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> tuple[float, float, int]:
+    """Return mean loss, accuracy and rows over a data set, changing nothing."""
+    data = ResidentData(x, y, model.backend, model.dtype)
+    totals = Totals(model.backend)
+    with no_grad():
+        for rows in _batches(len(x), batch_size):
+            batch, labels = data.take(rows)
+            prediction = model(batch, training=False)
+            totals.update(model.loss(prediction, labels), _scores(prediction), labels)
+    return totals.read()
+
+
+def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the model's outputs for every sample, on the host."""
+    data = ResidentData(x, None, model.backend, model.dtype)
+    with no_grad():
+        parts = [model(data.take(rows)[0], training=False).numpy() for rows in _batches(len(x), batch_size)]
+    return np.concatenate(parts)
+
+
+def _batches(count: int, batch_size: int) -> Iterator[int]:
+    for start in range(0, count, batch_size):
+        yield min(batch_size, count - start)
+
+
+def run_epochs(
+    runner: EpochRunner, epochs: int, validate: Callable[[], tuple[float, float]] | None, report: Any
+) -> History:
+    """Train and validate `epochs` times; `report` shows progress (see training.report)."""
+    history = History()
+    for epoch in range(epochs):
+        begin = time.perf_counter()
+        with report.epoch(epoch, epochs) as advance:
+            for rows in runner.run(epoch):
+                advance(rows)
+        loss, accuracy, rows = runner.read()
+        seconds = time.perf_counter() - begin
+        row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": rows / seconds}
+        if validate is not None:
+            row["val_loss"], row["val_acc"] = validate()
+        history.append(row)
+        report.row(epoch, epochs, row)
+    return history

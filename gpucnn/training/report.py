@@ -1,0 +1,56 @@
+"""Progress of training: a bar while an epoch runs, then one aligned row."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+COLUMNS = (
+    ("loss", 8, ".4f"),
+    ("acc", 8, ".4f"),
+    ("val_loss", 8, ".4f"),
+    ("val_acc", 8, ".4f"),
+    ("images_per_second", 9, ",.0f"),
+    ("seconds", 8, ".1f"),
+)
+_TITLES = {"images_per_second": "images/s", "val_loss": "val loss", "val_acc": "val acc"}
+
+
+class Report:
+    """Writes progress.
+
+    Args:
+        rows: samples in an epoch.
+        verbose: 0 nothing, 1 bar (on a terminal) and rows, 2 rows only.
+    """
+
+    def __init__(self, rows: int, verbose: int) -> None:
+        if verbose not in (0, 1, 2):
+            raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
+        self._rows = rows
+        self._verbose = verbose
+        self._titled = False
+
+    @contextmanager
+    def epoch(self, epoch: int, epochs: int) -> Iterator[Callable[[int], None]]:
+        """Show the bar of one epoch; call what is yielded with the rows done."""
+        if self._verbose != 1 or not sys.stderr.isatty():
+            yield lambda rows: None
+            return
+        with click.progressbar(length=self._rows, label=f"epoch {epoch + 1}/{epochs}", file=sys.stderr) as bar:
+            yield bar.update
+        click.echo("\x1b[1A\x1b[2K", nl=False, err=True)
+
+    def row(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
+        """Write one epoch's row, the first under the columns' titles."""
+        if not self._verbose:
+            return
+        shown = [(name, width, form) for name, width, form in COLUMNS if name in values]
+        if not self._titled:
+            click.echo("  epoch  " + "  ".join(f"{_TITLES.get(name, name):>{width}}" for name, width, _ in shown))
+            self._titled = True
+        count = f"{epoch + 1}/{epochs}"
+        click.echo(f"{count:>7}  " + "  ".join(f"{values[name]:>{width}{form}}" for name, width, form in shown))

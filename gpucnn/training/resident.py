@@ -1,0 +1,50 @@
+"""A data set in the backend's memory, from which batches are gathered by an index array."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gpucnn.autograd import Tensor
+from gpucnn.backends import Backend
+from gpucnn.specs import GatherSpec
+
+
+class ResidentData:
+    """Samples, labels, the order to visit them in, and how far the visit has come: all in device memory.
+
+    Args:
+        x: (N, …) samples, uint8 or floating; uint8 is cast when gathered, never rescaled.
+        y: (N,) int32 labels, or None.
+        backend: where they go.
+        dtype: of the gathered samples.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray | None, backend: Backend, dtype: str) -> None:
+        self.count = len(x)
+        self._backend = backend
+        self._sample_shape = tuple(x.shape[1:])
+        self._dtype = dtype
+        self._x = backend.from_host(np.ascontiguousarray(x))
+        self._y = None if y is None else backend.from_host(y)
+        self._order = backend.from_host(np.arange(self.count, dtype=np.int32))
+        self._cursor = backend.from_host(np.zeros(1, np.int32))
+
+    def start(self, order: np.ndarray | None = None) -> None:
+        """Begin a visit in an order, int32 (N,); None keeps the last one."""
+        if order is not None:
+            self._backend.copy(self._order, order)
+        self._backend.copy(self._cursor, np.zeros(1, np.int32))
+
+    def take(self, rows: int) -> tuple[Tensor, Tensor | None]:
+        """Gather the next `rows` samples and labels and advance: launches only."""
+        x = self._gather(self._x, rows, math.prod(self._sample_shape), self._dtype).reshape((rows, *self._sample_shape))
+        y = None if self._y is None else Tensor(self._gather(self._y, rows, 1, "int32").reshape(rows), self._backend)
+        self._backend.counter_update(self._cursor, 0, rows)
+        return Tensor(x, self._backend), y
+
+    def _gather(self, source: Any, rows: int, width: int, dtype: str) -> Any:
+        spec = GatherSpec(rows, width, self.count, self.count, source.dtype.name, dtype)
+        return self._backend.gather_forward(source.reshape(self.count, width), self._order, self._cursor, spec)

@@ -1,0 +1,5 @@
+"""Ready-made networks."""
+
+from gpucnn.zoo.lenet import lenet5
+
+__all__ = ["lenet5"]
