@@ -151,7 +151,7 @@ def _interpolate(nodes: Floats, vertices: Floats) -> Floats:
     """Evaluate a displacement field (N, L, L, 2) over the unit square at vertices (N, V, 2), smoothly between nodes."""
     position = np.clip(vertices, 0, 1) * np.float32(_LATTICE - 1)
     cell = np.minimum(position.astype(np.int64), _LATTICE - 2)
-    offset = position - cell
+    offset = position - cell.astype(np.float32)
     offset = offset * offset * (3 - 2 * offset)
     row = np.arange(len(nodes))[:, None]
     column, line = cell[:, :, 0], cell[:, :, 1]

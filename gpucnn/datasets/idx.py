@@ -30,7 +30,7 @@ TYPE_CODES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(np.float64),
 }
 MAX_DIMENSIONS = 4
-DEFAULT_MAX_BYTES = 4 * 2**30
+DEFAULT_MAX_BYTES = 2**30
 _CHUNK = 2**20
 
 
@@ -190,7 +190,7 @@ def write_idx(path: str | os.PathLike[str], array: ArrayLike, *, compress: bool 
         try:
             with open(partial, "xb") as file:
                 if compress:
-                    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                         packed.write(header)
                         packed.write(elements.reshape(-1).view(np.uint8).data)
                 else:

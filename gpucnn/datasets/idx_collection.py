@@ -113,8 +113,10 @@ class IdxCollection:
         return f"only {', '.join(present)}" if present else "none of them"
 
     def _read_split(self, images_path: Path, labels_path: Path, images: PublishedFile, labels: PublishedFile) -> Split:
-        x = read_idx(images_path, dtype=np.uint8, shape=(None, *images.shape[1:]))
-        y = read_idx(labels_path, dtype=np.uint8, shape=(None,))
+        # Room for larger sets of the same format; a gzip bomb beyond it is refused by its header.
+        limit = 4 * max(file.size for file in self.files)
+        x = read_idx(images_path, dtype=np.uint8, shape=(None, *images.shape[1:]), max_bytes=limit)
+        y = read_idx(labels_path, dtype=np.uint8, shape=(None,), max_bytes=limit)
         for path, array, expected in ((images_path, x, images), (labels_path, y, labels)):
             mistaken = self._mistaken_for(array, expected)
             if mistaken is not None:
