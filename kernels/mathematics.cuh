@@ -4,6 +4,8 @@
 
 __device__ __forceinline__ float exponential(float x) { return expf(x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
+__device__ __forceinline__ float exponential_minus_1(float x) { return expm1f(x); }
+__device__ __forceinline__ double exponential_minus_1(double x) { return expm1(x); }
 __device__ __forceinline__ float logarithm(float x) { return logf(x); }
 __device__ __forceinline__ double logarithm(double x) { return log(x); }
 __device__ __forceinline__ float logarithm_of_1_plus(float x) { return log1pf(x); }
