@@ -1,0 +1,7 @@
+"""Data sets as NumPy arrays: each module's `load_data` returns ``(x_train, y_train), (x_test, y_test)``."""
+
+from gpucnn.datasets import digits, mnist
+from gpucnn.datasets.idx import read_idx, write_idx
+from gpucnn.datasets.loader import Batches, batch_order
+
+__all__ = ["Batches", "batch_order", "digits", "mnist", "read_idx", "write_idx"]
