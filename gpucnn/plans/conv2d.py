@@ -1,0 +1,174 @@
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group.
+
+Every candidate of an operation adds in the same order, so a tuner may choose freely among them without changing a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gpucnn import dtypes
+from gpucnn.limits import DeviceLimits
+from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.specs import Conv2dSpec
+
+__all__ = ["conv2d_backward_input", "conv2d_backward_weight", "conv2d_forward"]
+
+_THREADS = 128
+_MOST_SUMS_PER_THREAD = 8
+_VECTOR, _VECTOR_ALIGNMENT = 4, 16
+_EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
+_FARTHEST = 2**30
+"""The implicit GEMM marks rows that have no image by a pixel this far outside."""
+
+_LEAST_CHUNK, _MOST_CHUNK = 256, 16384
+_SMALL_WEIGHT = 32768
+"""Above it one thread per weight fills a device, and the chunks are too few to share."""
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile of the implicit GEMM: its extent, and how many squares of 4 x 4 sums a thread owns."""
+
+    rows: int
+    columns: int
+    row_squares: int
+    column_squares: int
+
+    @property
+    def threads(self) -> int:
+        return self.rows * self.columns // (16 * self.row_squares * self.column_squares)
+
+
+_128X64, _64X64, _32X64 = _Tile(128, 64, 2, 2), _Tile(64, 64, 2, 1), _Tile(32, 64, 1, 1)
+_128X32, _128X16 = _Tile(128, 32, 2, 1), _Tile(128, 16, 1, 1)
+
+
+def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield Plans of the convolution with its bias and activation."""
+    summation = f"{spec.acc_dtype} multiply-adds in the order r, s, c"
+    rows, terms = spec.n * spec.p * spec.q, spec.r * spec.s * spec.c
+    filters = _divisor(spec.k // spec.groups)
+    direct = _direct("conv2d_forward", spec.macros(), "TUNE_FILTERS", filters, rows * spec.k // filters, summation)
+
+    def tiled() -> Iterator[Plan]:
+        for tile, depth, vector in _tiles(spec, _by_columns(spec.k, spec.p * spec.q, spec.dtype), alignment):
+            grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
+            yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
+
+    yield from _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+
+
+def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield Plans of the gradient of the input."""
+    summation = f"{spec.acc_dtype} multiply-adds in the order r, s, k"
+    macros = _without_epilogue(spec)
+    channels = _divisor(spec.c // spec.groups)
+    pixels = spec.n * spec.h * spec.w
+    direct = _direct("conv2d_backward_input", macros, "TUNE_CHANNELS", channels, pixels * spec.c // channels, summation)
+    phases = min(spec.stride[0], spec.h) * min(spec.stride[1], spec.w)
+    pixels_of_phase = ceil_div(spec.h, spec.stride[0]) * ceil_div(spec.w, spec.stride[1])
+
+    def tiled() -> Iterator[Plan]:
+        for tile, depth, vector in _tiles(spec, _by_columns(spec.c, pixels_of_phase, spec.dtype), alignment):
+            grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * phases * ceil_div(spec.c, tile.columns)
+            yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid, summation)
+
+    yield from _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+
+
+def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
+    filter_size = spec.r * spec.s * spec.c // spec.groups
+    weights = spec.k * filter_size
+    chunk = _chunk(weights)
+    slices = 8 if weights < _SMALL_WEIGHT else 1
+    summation = (f"{spec.acc_dtype} multiply-adds in the order n, p, q within chunks of {chunk} positions; "
+                 f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order")
+    chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
+    macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
+    workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+    lanes = 256 // slices
+    adding = Launch.of("conv2d_backward_weight_sum.cu", "conv2d_backward_weight_sum",
+                       {**macros, "TUNE_SLICES": slices, "TUNE_LANES": lanes}, (ceil_div(weights, lanes),), (lanes, slices))
+
+    def in_two_stages(first: Plan) -> Plan:
+        return Plan(first.algorithm, first.variant, (*first.launches, adding), summation, workspace)
+
+    direct = _direct("conv2d_backward_weight", macros, None, 1, weights * chunks, summation)
+
+    def tiled() -> Iterator[Plan]:
+        wide = (_128X64, _64X64) if spec.k > 64 and spec.dtype != "float64" else (_64X64, _32X64)
+        for tile, depth, vector in _tiles(spec, wide if spec.k > 32 else (_32X64, _64X64), alignment):
+            grid = chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
+            yield in_two_stages(_implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid, summation))
+
+    yield from _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+
+
+def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:
+    """Yield the implicit GEMM where it is legal and the direct Plan, first whichever is likely to be faster."""
+    extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
+    # The deepest tile looks up to 16 taps beyond the filter's end, and those coordinates must not wrap.
+    legal = spec.groups == 1 and all(size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST
+                                     for size, taps, dilation in extents)
+    if not (legal and worthwhile):
+        yield direct
+    if legal:
+        yield from tiled
+        if worthwhile:
+            yield direct
+
+
+def _direct(operation: str, macros: Mapping[str, object], unit: str | None, per_thread: int, elements: int, summation: str) -> Plan:
+    """Return the Plan of a direct kernel: `elements` threads, each for `per_thread` outputs under the macro `unit`."""
+    tuned = {**macros, "TUNE_THREADS": _THREADS, **({unit: per_thread} if unit else {})}
+    entry = f"{operation}_direct"
+    return Plan("direct", "", (Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(elements, _THREADS),), (_THREADS,)),), summation)
+
+
+def _implicit_gemm(operation: str, macros: Mapping[str, object], tile: _Tile, depth: int, vector: int, grid: int, summation: str) -> Plan:
+    tuned = {**macros, "TUNE_ROWS": tile.rows, "TUNE_COLUMNS": tile.columns, "TUNE_DEPTH": depth, "TUNE_VECTOR": vector,
+             "TUNE_ROW_SQUARES": tile.row_squares, "TUNE_COLUMN_SQUARES": tile.column_squares}
+    entry = f"{operation}_implicit_gemm"
+    launch = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0)
+    variant = f"{tile.rows}x{tile.columns}x{depth}" + ("_vector" if vector > 1 else "")
+    return Plan("implicit_gemm", variant, (launch,), summation)
+
+
+def _tiles(spec: Conv2dSpec, tiles: tuple[_Tile, ...], alignment: int) -> Iterator[tuple[_Tile, int, int]]:
+    """Yield (tile, depth, elements per access), the vector accesses first where arrays and channels allow them."""
+    depth = 8 if spec.dtype == "float64" else 16
+    if alignment >= _VECTOR_ALIGNMENT and (spec.c % _VECTOR == 0 or spec.k % _VECTOR == 0):
+        yield from ((tile, depth, _VECTOR) for tile in tiles)
+    yield from ((tile, depth, 1) for tile in tiles)
+
+
+def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, ...]:
+    """Return tiles that waste little of a product with so many columns; large images prefer tall tiles."""
+    if columns <= 16:
+        return (_128X16,)
+    if columns <= 32:
+        return (_128X32,)
+    if dtype == "float64":
+        return _64X64, _32X64
+    return (_128X64, _64X64) if rows_per_image >= 256 else (_64X64, _32X64)
+
+
+def _divisor(count: int) -> int:
+    """Return the largest divisor of `count` that one thread may own sums for."""
+    return next(d for d in range(_MOST_SUMS_PER_THREAD, 0, -1) if count % d == 0)
+
+
+def _chunk(weights: int) -> int:
+    """Return the positions of a chunk: a power of two that grows with the weight, so that the workspace stays small."""
+    chunk = _LEAST_CHUNK
+    while chunk < _MOST_CHUNK and chunk * 32 < weights:
+        chunk *= 2
+    return chunk
+
+
+def _without_epilogue(spec: Conv2dSpec) -> dict[str, object]:
+    """Return the macros of a backward pass, which layers of any bias and activation share."""
+    return {name: value for name, value in spec.macros().items() if name not in _EPILOGUE}

@@ -1,0 +1,34 @@
+// conv2d_backward_weight_sum.cu -- gradient of a 2-D convolution's weight, second of two launches: the chunks' sums added.
+//
+// Computes  dw[i] = sum over chunks of workspace[chunk][i]
+// Layout    workspace (ceil(N*P*Q / CHUNK), WEIGHTS) in SPEC_ACC, dw (WEIGHTS,) in SPEC_T
+// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK as in the first launch; TUNE_SLICES: threads that share the
+//           chunks of one weight; TUNE_LANES: weights per block; run time: N
+// Launch    grid = ceil(WEIGHTS / LANES), block = (LANES, SLICES)
+// Assumes   the first launch wrote the whole workspace
+// Writes    every dw once; slice i adds chunks i, i + SLICES, ... in this order, then the slices are added in theirs
+// Cost      reads WEIGHTS * chunks sums once: bound by memory
+// Tested    tests/operations/test_conv2d.py
+#include "conv2d.cuh"
+
+constexpr int CHUNK = TUNE_CHUNK, SLICES = TUNE_SLICES, LANES = TUNE_LANES;
+
+GPUCNN_KERNEL __launch_bounds__(LANES* SLICES)
+conv2d_backward_weight_sum(SPEC_T* __restrict__ dw, const SPEC_ACC* __restrict__ workspace, int N) {
+  __shared__ SPEC_ACC partial[SLICES][LANES];
+  const int lane = (int)threadIdx.x, slice = (int)threadIdx.y;
+  const long long i = (long long)blockIdx.x * LANES + lane;
+  const int chunks = (int)ceil_div<unsigned>((unsigned)N * P * Q, CHUNK);
+
+  SPEC_ACC sum = 0;
+  if (i < WEIGHTS) {
+    for (int chunk = slice; chunk < chunks; chunk += SLICES) sum += workspace[(long long)chunk * WEIGHTS + i];
+  }
+  partial[slice][lane] = sum;
+  __syncthreads();
+  if (slice == 0 && i < WEIGHTS) {
+#pragma unroll
+    for (int other = 1; other < SLICES; ++other) sum += partial[other][lane];
+    dw[i] = from_acc<SPEC_T>(sum);
+  }
+}
