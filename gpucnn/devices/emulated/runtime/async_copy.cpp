@@ -18,31 +18,31 @@ __attribute__((noinline)) void emulated_copy_async(void* shared, const void* glo
                         (int)((uintptr_t)global % 16), (int)((uintptr_t)shared % 16));
   } else {
     if (worker.launch->check) check_copy_start(worker, shared, global, bytes, valid_bytes, caller);
-    KernelThread& thread = worker.here();
-    thread.copies.push_back(
-        PendingCopy{shared, global, bytes, valid_bytes, thread.copy_group, worker.code_offset(caller)});
+    AsyncCopies& copies = worker.copies_here();
+    copies.pending.push_back(
+        PendingCopy{shared, global, bytes, valid_bytes, copies.group, worker.code_offset(caller)});
     return;
   }
   if (report) report->code_offset = worker.code_offset(caller);
   abandon_block(worker);
 }
 
-void emulated_copy_async_commit() { ++current_worker->here().copy_group; }
+void emulated_copy_async_commit() { ++current_worker->copies_here().group; }
 
 void emulated_copy_async_wait(int groups_left_pending) {
   Worker& worker = *current_worker;
-  KernelThread& thread = worker.here();
+  AsyncCopies& copies = worker.copies_here();
   size_t kept = 0;
-  for (const PendingCopy& copy : thread.copies) {
-    if (copy.group >= thread.copy_group - groups_left_pending) {
-      thread.copies[kept++] = copy;
+  for (const PendingCopy& copy : copies.pending) {
+    if (copy.group >= copies.group - groups_left_pending) {
+      copies.pending[kept++] = copy;
       continue;
     }
     if (worker.launch->check) check_copy_end(worker, copy);
     memcpy(copy.target, copy.source, (size_t)copy.valid_bytes);
     memset((char*)copy.target + copy.valid_bytes, 0, (size_t)(copy.bytes - copy.valid_bytes));
   }
-  thread.copies.resize(kept);
+  copies.pending.resize(kept);
 }
 
 void emulated_copy_async_wait_all() {

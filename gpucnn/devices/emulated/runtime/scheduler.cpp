@@ -45,6 +45,8 @@ static Fiber* take_fiber(Worker& worker) {
   mprotect(memory, page_bytes, PROT_NONE);
   Fiber* fiber = new Fiber;
   fiber->stack = (uint8_t*)memory + page_bytes;
+  // Stacks that all began at the same place in a page would compete for the same lines of the cache.
+  fiber->usable_bytes = stack_bytes - worker.all_fibers.size() % 32 * 128;
   worker.all_fibers.push_back(fiber);
   return fiber;
 }
@@ -66,7 +68,7 @@ static Context& next_context(Worker& worker) {
       worker.failed = true;
       return worker.scheduler;
     }
-    make_context(fiber->context, fiber->stack, stack_bytes, run_fresh_threads);
+    make_context(fiber->context, fiber->stack, fiber->usable_bytes, run_fresh_threads);
     worker.threads[(size_t)worker.start_order[worker.next_to_start]].fiber = fiber;
     worker.current = -1;
     return fiber->context;
@@ -139,17 +141,21 @@ static void release_barrier(Worker& worker) {
   ++worker.barrier_epoch;
 }
 
+static void check_no_copy_is_pending(Worker& worker) {
+  const std::vector<PendingCopy>& pending = worker.copies_here().pending;
+  if (pending.empty()) return;
+  Report* report = add_report(ReportKind::async_copy, "the thread exits with %d cp.async copies never waited for",
+                              (int)pending.size());
+  if (report) report->code_offset = pending.front().code_offset;
+  worker.failed = true;
+}
+
 static void finish_thread(Worker& worker) {
   KernelThread& thread = worker.here();
   thread.state = State::finished;
   ++worker.finished;
   worker.exited_lanes[(size_t)worker.current >> 5] |= 1u << (worker.current & 31);
-  if (!thread.copies.empty()) {
-    Report* report = add_report(ReportKind::async_copy, "the thread exits with %d cp.async copies never waited for",
-                                (int)thread.copies.size());
-    if (report) report->code_offset = thread.copies.front().code_offset;
-    worker.failed = true;
-  }
+  if (worker.copies_used) check_no_copy_is_pending(worker);
   if (worker.waiting_at_barrier && worker.waiting_at_barrier + worker.finished == worker.thread_count) {
     if (barrier_is_sound(worker)) {
       release_barrier(worker);
@@ -208,7 +214,8 @@ void prepare_threads(Worker& worker) {
   const Launch& launch = *worker.launch;
   const unsigned count = launch.block[0] * launch.block[1] * launch.block[2], warps = (count + 31) / 32;
   worker.thread_count = count;
-  worker.threads.resize(count);
+  worker.threads.assign(count, KernelThread());
+  worker.copies.assign(count, AsyncCopies());
   worker.start_order.resize(count);
   worker.collectives.resize(warps);
   worker.exited_lanes.assign(warps, 0u);
@@ -220,6 +227,7 @@ void prepare_threads(Worker& worker) {
   }
 }
 
+// Nothing per thread needs resetting: an earlier block that did not fail has left every thread finished.
 static void reset_block(Worker& worker) {
   worker.next_to_start = worker.finished = worker.waiting_at_barrier = 0;
   worker.failed = false;
@@ -228,12 +236,8 @@ static void reset_block(Worker& worker) {
   ++worker.barrier_epoch;
   for (auto& pending : worker.collectives) pending.clear();
   std::fill(worker.exited_lanes.begin(), worker.exited_lanes.end(), 0u);
-  for (KernelThread& thread : worker.threads) {
-    thread.state = State::fresh;
-    thread.predicate = false;
-    thread.copy_group = 0;
-    thread.copies.clear();
-  }
+  if (worker.copies_used) std::fill(worker.copies.begin(), worker.copies.end(), AsyncCopies());
+  worker.copies_used = false;
   if ((Order)worker.launch->order == Order::random) {
     std::shuffle(worker.start_order.begin(), worker.start_order.end(), worker.random);
   }

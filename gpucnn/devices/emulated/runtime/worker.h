@@ -20,6 +20,7 @@ constexpr size_t stack_bytes = 128 * 1024;
 struct Fiber {
   Context context;
   uint8_t* stack;  // the page below it is a guard
+  size_t usable_bytes;
 };
 
 struct Site {
@@ -44,8 +45,12 @@ struct KernelThread {
   Site site = {nullptr, 0};  // where it waits
   unsigned mask = 0;         // of the warp operation it waits in
   bool predicate = false;    // of __syncthreads_count and its kin
-  int copy_group = 0;        // number of cp.async groups committed
-  std::vector<PendingCopy> copies;
+};
+
+// What a thread has copied by cp.async and not waited for.
+struct AsyncCopies {
+  int group = 0;  // number of groups committed
+  std::vector<PendingCopy> pending;
 };
 
 // A warp operation that some lanes of its mask have not reached yet.
@@ -74,6 +79,8 @@ struct Worker {
   Context scheduler;
   std::vector<Fiber*> all_fibers, free_fibers;
   std::vector<KernelThread> threads;
+  std::vector<AsyncCopies> copies;  // per thread, apart from KernelThread because most kernels have none
+  bool copies_used = false;         // by the current block
   std::vector<std::vector<PendingCollective>> collectives;  // per warp
   std::vector<unsigned> exited_lanes;                       // per warp
   std::vector<int> start_order;
@@ -101,6 +108,10 @@ struct Worker {
   volatile sig_atomic_t timed_out = 0;
 
   KernelThread& here() { return threads[(size_t)current]; }
+  AsyncCopies& copies_here() {
+    copies_used = true;
+    return copies[(size_t)current];
+  }
   unsigned lanes_of_warp(unsigned warp) const {
     const unsigned lanes = thread_count - warp * 32 < 32 ? thread_count - warp * 32 : 32;
     return lanes == 32 ? 0xffffffffu : (1u << lanes) - 1u;
