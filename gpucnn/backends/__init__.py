@@ -23,7 +23,7 @@ _log = logging.getLogger("gpucnn")
 _instances: dict[str, Backend] = {}
 _lock = threading.RLock()
 _process: str | None = None
-_context: ContextVar[str | None] = ContextVar("gpucnn_backend", default=None)
+_context: ContextVar[str | Backend | None] = ContextVar("gpucnn_backend", default=None)
 
 
 def available(name: str) -> str | None:
@@ -57,6 +57,8 @@ def get_backend(name: str | None = None) -> Backend:
     """
     with _lock:
         wanted = name or _context.get() or _process or os.environ.get("GPUCNN_BACKEND") or "auto"
+        if isinstance(wanted, Backend):
+            return wanted
         if wanted == "auto":
             wanted = _automatic()
         if wanted not in _instances:
@@ -106,16 +108,19 @@ def set_backend(name: str) -> None:
 
 
 @contextmanager
-def use_backend(name: str) -> Iterator[Backend]:
+def use_backend(backend: str | Backend) -> Iterator[Backend]:
     """Use a backend inside a `with` block, in this thread or task only.
+
+    Args:
+        backend: "auto", "numpy", "cuda", "emulated", or a Backend made for a special device.
 
     Raises:
         ValueError, DeviceError: as get_backend.
     """
-    backend = get_backend(name)
-    token = _context.set(name)
+    chosen = backend if isinstance(backend, Backend) else get_backend(backend)
+    token = _context.set(backend)
     try:
-        yield backend
+        yield chosen
     finally:
         _context.reset(token)
 
