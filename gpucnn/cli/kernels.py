@@ -56,7 +56,7 @@ def report(arch: str, batch_size: int) -> list[dict[str, Any]]:
                             "spill_bytes": entry.spill_stores + entry.spill_loads,
                             "shared_bytes": entry.shared_bytes,
                             "stack_bytes": entry.stack_bytes,
-                            "launches": device.launches.count(entry.entry),
+                            "launches": device.launches.count((source, entry.entry)),
                         }
                     )
     return rows

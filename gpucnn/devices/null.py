@@ -22,7 +22,7 @@ class NullDevice(Device):
 
     Attributes:
         modules: every text compiled, with the entries asked of it, in order.
-        launches: the entries launched, in order.
+        launches: (text, entry) of every launch, in order.
     """
 
     name = "null"
@@ -31,7 +31,7 @@ class NullDevice(Device):
     def __init__(self, limits: DeviceLimits) -> None:
         self.limits = limits
         self.modules: dict[KernelSource, list[str]] = {}
-        self.launches: list[str] = []
+        self.launches: list[tuple[KernelSource, str]] = []
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return np.zeros(shape, dtype)
@@ -58,7 +58,7 @@ class NullDevice(Device):
         self.modules.setdefault(source, []).append(entry)
 
         def launch(grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int) -> None:
-            self.launches.append(entry)
+            self.launches.append((source, entry))
 
         return launch
 
