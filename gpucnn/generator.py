@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Generator:
             raise ValueError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
         self.seed = int(seed)
         self._streams = 0
-        self._states: dict[str, Any] = {}
+        self._states: WeakKeyDictionary[Backend, Any] = WeakKeyDictionary()
 
     def next_stream(self) -> int:
         """Return the number of a new stream: 0, 1, 2 … in the order of the calls."""
@@ -41,9 +42,9 @@ class Generator:
 
     def state(self, backend: Backend) -> Any:
         """Return uint32 [seed low, seed high, step] in the backend's memory."""
-        if backend.name not in self._states:
-            self._states[backend.name] = backend.from_host(self._host_state(0))
-        return self._states[backend.name]
+        if backend not in self._states:
+            self._states[backend] = backend.from_host(self._host_state(0))
+        return self._states[backend]
 
     def advance(self, backend: Backend) -> None:
         """Add 1 to the step on the device: the next draws differ."""

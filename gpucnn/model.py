@@ -44,6 +44,7 @@ class Model(Layer):
         self._sample_shape: Shape | None = None
         self._output_shape: Shape | None = None
         self._stochastic = False
+        self._epochs = 0
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self._metrics: tuple[str, ...] = ()
@@ -259,7 +260,7 @@ class Model(Layer):
             epochs: at least 0.
             verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
             validation_data: (x, y) evaluated after every epoch.
-            shuffle: visit the samples in another order each epoch, drawn from the model's seed.
+            shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on counting.
 
         Returns:
             History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
@@ -276,7 +277,10 @@ class Model(Layer):
         def validate() -> tuple[float, float]:
             return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
 
-        return loop.run_epochs(runner, count, validate if held else None, Report(len(samples), verbose))
+        numbers = range(self._epochs, self._epochs + count)
+        history = loop.run_epochs(runner, numbers, validate if held else None, Report(len(samples), verbose))
+        self._epochs += count
+        return history
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 32, *, return_dict: bool = False) -> Any:
         """Compute the loss, and the accuracy if compiled with it, over a data set; nothing changes.

@@ -149,13 +149,13 @@ def _batches(count: int, batch_size: int) -> Iterator[int]:
 
 
 def run_epochs(
-    runner: EpochRunner, epochs: int, validate: Callable[[], tuple[float, float]] | None, report: Any
+    runner: EpochRunner, epochs: range, validate: Callable[[], tuple[float, float]] | None, report: Any
 ) -> History:
-    """Train and validate `epochs` times; `report` shows progress (see training.report)."""
+    """Train and validate the numbered epochs; `report` shows progress (see training.report)."""
     history = History()
-    for epoch in range(epochs):
+    for epoch in epochs:
         begin = time.perf_counter()
-        with report.epoch(epoch, epochs) as advance:
+        with report.epoch(epoch, epochs.stop) as advance:
             for rows in runner.run(epoch):
                 advance(rows)
         loss, accuracy, rows = runner.read()
@@ -164,5 +164,5 @@ def run_epochs(
         if validate is not None:
             row["val_loss"], row["val_acc"] = validate()
         history.append(row)
-        report.row(epoch, epochs, row)
+        report.row(epoch, epochs.stop, row)
     return history
