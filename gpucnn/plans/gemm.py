@@ -1,0 +1,114 @@
+"""Plans of matrix products: kernels/gemm.cu.
+
+Which bits come out is decided by the algorithm alone: `direct` adds all K terms in order, `split_k` adds chunks of
+CHUNK terms and then the chunks in order. Tiles change nothing, so they follow the sizes and the device freely. The
+algorithm follows a rule of the sizes, `sums_in_chunks`:
+
+- a not transposed: rows of a are rows of the result, and a layer's batch is M. The rule must not look at M, so that a
+  row's bits are the same in every batch.
+- a transposed: rows of a are terms of the sums, and a layer's batch is K (the weight's gradient). Sums over different
+  batches differ anyway, so the rule may look at all three sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gpucnn import dtypes
+from gpucnn.limits import DeviceLimits
+from gpucnn.plans.geometry import BLOCK
+from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.specs import MatmulSpec
+
+__all__ = ["matmul_forward"]
+
+FILE = "gemm.cu"
+CHUNK = 256
+TILE_K = 16
+"""The same in every tile: as many zeros then fill the last k-step, and even the sign of a sum that is zero agrees."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and columns of the result that a block owns, and that a thread owns."""
+
+    m: int
+    n: int
+    thread_m: int
+    thread_n: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.m // self.thread_m * (self.n // self.thread_n)
+
+    @property
+    def name(self) -> str:
+        """`MxNxK` of the block."""
+        return f"{self.m}x{self.n}x{TILE_K}"
+
+    def cover(self, spec: MatmulSpec) -> int:
+        """Return how many tiles cover the result; 1 for an empty one."""
+        return max(ceil_div(spec.m, self.m) * ceil_div(spec.n, self.n), 1)
+
+
+LARGE = Tile(128, 128, 8, 8)
+MEDIUM = Tile(64, 64, 4, 4)
+SMALL = Tile(32, 32, 2, 2)
+NARROW = Tile(64, 16, 4, 1)
+FLAT = Tile(16, 64, 1, 4)
+
+
+def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield the plans of a matrix product: every tile of the algorithm that the rule names, then of the other."""
+    tiles = _tiles(spec, limits)
+    direct = [_direct(spec, tile) for tile in tiles]
+    split = [_split_k(spec, tile) for tile in tiles if tile is not LARGE]
+    yield from split + direct if sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a) else direct + split
+
+
+def sums_in_chunks(m: int, n: int, k: int, transpose_a: bool) -> bool:
+    """Say whether the default is split_k: sums so long, and a result so small, that tiles alone would idle a GPU."""
+    if transpose_a:
+        return k >= 4 * CHUNK and m * n <= 2**18
+    return k >= 2 * CHUNK and n <= 32
+
+
+def _tiles(spec: MatmulSpec, limits: DeviceLimits) -> list[Tile]:
+    """Return all tiles, first the largest that wastes little and gives every multiprocessor work.
+
+    The flat one is best for few rows only where these are no batch: a last small batch should find its module compiled.
+    """
+    usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
+    if spec.n <= NARROW.n:
+        best = NARROW
+    elif spec.transpose_a and spec.m <= FLAT.m:
+        best = FLAT
+    else:
+        best = next((tile for tile in usual if tile.cover(spec) >= limits.multiprocessors), SMALL)
+    return [best, *(tile for tile in (*reversed(usual), NARROW, FLAT) if tile is not best)]
+
+
+def _macros(spec: MatmulSpec, tile: Tile, chunk: int) -> dict[str, object]:
+    return {
+        **spec.macros(),
+        "TUNE_TILE_M": tile.m, "TUNE_TILE_N": tile.n, "TUNE_TILE_K": TILE_K,
+        "TUNE_THREAD_M": tile.thread_m, "TUNE_THREAD_N": tile.thread_n, "TUNE_CHUNK": chunk,
+    }  # fmt: skip
+
+
+def _direct(spec: MatmulSpec, tile: Tile) -> Plan:
+    launch = Launch.of(FILE, "matmul_forward_direct", _macros(spec, tile, 0), (tile.cover(spec),), (tile.threads,))
+    return Plan("direct", tile.name, (launch,), f"{spec.acc_dtype} multiply-adds in the order k")
+
+
+def _split_k(spec: MatmulSpec, tile: Tile) -> Plan:
+    macros, chunks, elements = _macros(spec, tile, CHUNK), max(ceil_div(spec.k, CHUNK), 1), spec.m * spec.n
+    launches = (
+        Launch.of(FILE, "matmul_forward_split_k", macros, (tile.cover(spec) * chunks,), (tile.threads,)),
+        Launch.of(FILE, "matmul_forward_split_k_sum", macros, (max(ceil_div(elements, BLOCK), 1),), (BLOCK,)),
+    )
+    workspace = chunks * elements * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+    summation = f"{spec.acc_dtype} multiply-adds in the order k in chunks of {CHUNK}, then the chunks in order"
+    return Plan("split_k", tile.name, launches, summation, workspace)

@@ -1,0 +1,69 @@
+"""Plans of pooling: kernels/pool2d.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpucnn.limits import WARP, DeviceLimits
+from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES, power_of_two, widths
+from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.specs import Pool2dSpec
+
+__all__ = ["pool2d_backward_input", "pool2d_forward"]
+
+LARGE_WINDOW = 64
+"""Pixels from which a block may share a window: so many loads in a row take longer than a tree over the block."""
+FEW_WINDOWS = 4
+"""Windows in an image up to which a thread each would leave most of a GPU idle."""
+
+
+def pool2d_forward(spec: Pool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield the plans of pooling forward.
+
+    A thread per output pixel and channel (or 16 bytes of channels), or, for large windows, a block per output pixel and
+    up to 32 channels. The block comes first where an image has few windows, as in global pooling. The choice looks at
+    no run-time size, because an average's bits follow from it.
+    """
+    summation, pixels = _summation(spec, "in the order r, s"), spec.p * spec.q
+    plans = [_direct(spec, "pool2d_forward_direct", pixels, width, summation) for width in _widths(spec, alignment)]
+    if spec.r * spec.s >= LARGE_WINDOW:
+        plans.insert(0 if pixels <= FEW_WINDOWS else len(plans), _block_reduce(spec))
+    yield from plans
+
+
+def pool2d_backward_input(spec: Pool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield the plans of pooling backward: a thread per input pixel and channel (or 16 bytes of channels) gathers."""
+    summation = f"{spec.acc_dtype} additions in the order p, q"
+    for width in _widths(spec, alignment):
+        yield _direct(spec, "pool2d_backward_input_direct", spec.h * spec.w, width, summation)
+
+
+def _widths(spec: Pool2dSpec, alignment: int) -> list[int]:
+    return [width for width in widths(alignment, spec.dtype) if spec.c % width == 0]
+
+
+def _summation(spec: Pool2dSpec, order: str) -> str:
+    """Choosing the best pixel rounds nothing, so its order does not matter."""
+    return f"{spec.acc_dtype} additions {order}" if spec.kind == "average" else "no additions"
+
+
+def _direct(spec: Pool2dSpec, entry: str, pixels: int, width: int, summation: str) -> Plan:
+    grid = (max(ceil_div(spec.n * pixels * (spec.c // width), BLOCK), 1),)
+    macros, alignment = {**spec.macros(), "TUNE_WIDTH": width}, VECTOR_BYTES if width > 1 else 0
+    launch = Launch.of("pool2d.cu", _entry(entry, spec), macros, grid, (BLOCK,), alignment=alignment)
+    return Plan("direct", f"x{width}", (launch,), summation)
+
+
+def _block_reduce(spec: Pool2dSpec) -> Plan:
+    channels = min(power_of_two(spec.c), WARP)
+    lanes = BLOCK // channels
+    macros = {**spec.macros(), "TUNE_CHANNELS": channels, "TUNE_LANES": lanes}
+    grid = (max(spec.n * spec.p * spec.q * ceil_div(spec.c, channels), 1),)
+    launch = Launch.of("pool2d.cu", _entry("pool2d_forward_block_reduce", spec), macros, grid, (channels, lanes))
+    summation = _summation(spec, f"in {lanes} lanes of the window, then a tree")
+    return Plan("block_reduce", f"{channels}x{lanes}", (launch,), summation)
+
+
+def _entry(name: str, spec: Pool2dSpec) -> str:
+    """Average has no argmax, hence entries of its own."""
+    return f"{name}_average" if spec.kind == "average" else name
