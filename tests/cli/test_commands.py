@@ -1,0 +1,169 @@
+"""The command line as a user meets it: output, errors on one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from gpucnn import backends
+from gpucnn.cli import main
+from gpucnn.datasets import digits, write_idx
+from gpucnn.devices import nvrtc
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path) -> Path:
+    """A folder with MNIST's file names that holds a few drawn digits."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    (x_train, y_train), (x_test, y_test) = digits.load_data(train=300, test=100)
+    for name, array in zip(FILES, (x_train, y_train, x_test, y_test), strict=True):
+        write_idx(folder / name, array)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def restored_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--backend is process-wide: put it back."""
+    monkeypatch.setattr(backends, "_process", None)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def train(small_mnist: Path, run_dir: Path, *more: object) -> Result:
+    return run("train", "--data-dir", small_mnist, "--run-dir", run_dir, "--backend", "numpy", "--epochs", 1, *more)
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for name in ("train", "evaluate", "kernels", "info"):
+        assert name in result.output
+        assert run(name, "--help").exit_code == 0
+
+
+def test_train_saves_weights_that_evaluate_reads(small_mnist, tmp_path):
+    result = train(small_mnist, tmp_path / "run", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "lenet5, 61,706 parameters, on numpy; 300 training and 100 test images of mnist" in result.stdout
+    assert "test accuracy" in result.stdout
+    for target in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
+        shown = run("evaluate", target, "--data-dir", small_mnist, "--backend", "numpy", "--json")
+        assert shown.exit_code == 0, shown.output
+        found = json.loads(shown.stdout)
+        assert found.keys() == {"loss", "accuracy", "count"}
+        assert found["count"] == 100
+        assert f"test loss {found['loss']:.4f}, test accuracy {found['accuracy']:.2%}" in result.stdout
+
+
+def test_r1_and_r3_the_seed_decides_the_bits(small_mnist, tmp_path):
+    paths = [tmp_path / name for name in ("first", "again", "other")]
+    for path, seed in zip(paths, (5, 5, 6), strict=True):
+        assert train(small_mnist, path, "--seed", seed).exit_code == 0
+    first, again, other = ((path / "model.safetensors").read_bytes()[-240_000:] for path in paths)
+    assert first == again
+    assert first != other
+
+
+def test_options_come_from_the_environment_too(small_mnist, tmp_path):
+    result = CliRunner().invoke(main, ["train", "--run-dir", str(tmp_path / "run")], env={
+        "GPUCNN_DATA_DIR": str(small_mnist), "GPUCNN_BACKEND": "numpy", "GPUCNN_TRAIN_EPOCHS": "0"})  # fmt: skip
+    assert result.exit_code == 0, result.output
+
+
+def test_missing_data_is_one_line_and_exit_code_1(tmp_path):
+    result = run("train", "--data-dir", tmp_path, "--backend", "numpy")
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert str(tmp_path) in result.stderr
+
+
+def test_wrong_usage_is_exit_code_2():
+    for arguments in (
+        ["train", "--epochs", "-1"],
+        ["train", "--dataset", "cats"],
+        ["frobnicate"],
+        ["train", "--backend", "tpu"],
+    ):
+        assert run(*arguments).exit_code == 2, arguments
+
+
+def test_n8_a_negative_learning_rate_is_refused(small_mnist, tmp_path):
+    result = train(small_mnist, tmp_path / "run", "--learning-rate", "-1")
+    assert result.exit_code == 1
+    assert "learning_rate must be a number of at least 0, got -1.0" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_g1_an_explicit_cuda_never_falls_back(small_mnist, tmp_path, request):
+    if backends.available("cuda") is None:
+        pytest.skip("a GPU works here")
+    result = run("train", "--data-dir", small_mnist, "--run-dir", tmp_path / "run", "--backend", "cuda")
+    assert result.exit_code == 1
+    assert "backend 'cuda' is not available" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_traceback_shows_where_an_error_came_from(tmp_path):
+    result = run("--traceback", "train", "--data-dir", tmp_path, "--backend", "numpy")
+    assert result.exit_code == 1
+    assert result.exception is not None
+    assert type(result.exception).__name__ == "DataError"
+
+
+def test_evaluate_refuses_what_is_not_a_weight_file(small_mnist, tmp_path):
+    for path, content in (
+        (tmp_path / "missing", None),
+        (tmp_path / "text", b"hello"),
+        (tmp_path / "pickle", b"\x80\x04N."),
+    ):
+        if content is not None:
+            path.write_bytes(content)
+        result = run("evaluate", path, "--data-dir", small_mnist, "--backend", "numpy")
+        assert result.exit_code == 1
+        assert f"cannot read weights from {path}" in result.stderr
+
+
+def test_info_says_what_works_and_why_not():
+    found = json.loads(run("info", "--json").stdout)
+    assert found["backends"]["numpy"] == "works"
+    assert found["auto"] in ("numpy", "cuda")
+    text = run("info").stdout
+    for line in ("numpy", "cuda", "emulated", "nvrtc", "cache"):
+        assert f"\n{line}" in text
+
+
+def test_kernels_reports_registers_and_no_spills():
+    if nvrtc.available() is not None:
+        pytest.skip(str(nvrtc.available()))
+    rows = json.loads(run("kernels", "--arch", "sm_90", "--batch-size", "8", "--json").stdout)
+    entries = {row["entry"] for row in rows}
+    assert any(entry.startswith("conv2d_backward_weight") for entry in entries)
+    assert "adam_update" in entries
+    assert all(row["registers"] > 0 and row["spill_bytes"] == 0 for row in rows), rows
+    assert sum(row["launches"] for row in rows) > 20
+
+
+def test_output_piped_to_a_file_has_rows_and_no_control_codes(small_mnist, tmp_path):
+    command = [sys.executable, "-c", "from gpucnn.cli import main; main()", "train", "--data-dir", str(small_mnist), "--backend", "numpy",
+               "--run-dir", str(tmp_path / "run"), "--epochs", "2"]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.strip().startswith(("1/2", "2/2"))]
+    assert len(rows) == 2
+    assert len({len(row) for row in rows}) == 1
+    np.testing.assert_equal(done.stderr, "")
