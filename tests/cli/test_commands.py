@@ -156,8 +156,8 @@ def test_kernels_reports_registers_and_no_spills():
 
 
 def test_output_piped_to_a_file_has_rows_and_no_control_codes(small_mnist, tmp_path):
-    command = [sys.executable, "-c", "from gpucnn.cli import main; main()", "train", "--data-dir", str(small_mnist), "--backend", "numpy",
-               "--run-dir", str(tmp_path / "run"), "--epochs", "2"]  # fmt: skip
+    command = [sys.executable, "-c", "from gpucnn.cli import main; main()", "train", "--data-dir", str(small_mnist)]
+    command += ["--backend", "numpy", "--run-dir", str(tmp_path / "run"), "--epochs", "2"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     )
