@@ -1,0 +1,357 @@
+"""The CUDA device."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from gpucnn.devices import nvrtc
+from gpucnn.devices.cuda import environment
+from gpucnn.devices.cuda.graph import CudaGraph, refusing_hook
+from gpucnn.devices.cuda.kernel import CudaKernel
+from gpucnn.devices.device import AllocationLog, Arena, Array, Device, Dim3
+from gpucnn.errors import DeviceError, KernelError
+from gpucnn.kernel_source import KernelSource, entries
+
+# In Python and not in kernels/: whether there is a GPU must not depend on the kernels being right.
+_CHECK = 'extern "C" __global__ void launch_check(int* y) { y[threadIdx.x] = 42 + threadIdx.x; }\n'
+_CHECK_THREADS = 32
+_REMEMBERED_LAUNCHES = 8
+
+
+class _ThreadState(threading.local):
+    """What a thread is recording: allocation logs; while it captures, the arena and the arrays that launches named."""
+
+    def __init__(self) -> None:
+        self.logs: list[AllocationLog] = []
+        self.arena: Arena | None = None
+        self.named: list[Any] = []
+
+
+class CudaDevice(Device):
+    """One NVIDIA GPU.
+
+    Work goes to CuPy's current stream of the calling thread. A fault inside a kernel surfaces at a later call that
+    waits, whose error names the kernels launched last.
+
+    Args:
+        index: which GPU, counting those that CUDA_VISIBLE_DEVICES shows.
+
+    Raises:
+        DeviceError: CuPy, the driver, NVRTC or the GPU is missing or unsuitable; the message says what to do.
+    """
+
+    name = "cuda"
+    host_memory = False
+
+    def __init__(self, index: int = 0) -> None:
+        cupy = self._cupy = environment.import_cupy()
+        runtime = self._runtime = cupy.cuda.runtime
+        names = environment.device_names(runtime)
+        if not 0 <= index < len(names):
+            seen = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+            raise DeviceError(f"there is no CUDA device {index}; this process sees {seen}")
+        self.index = index
+        self.limits = environment.device_limits(runtime, index)
+        self.target = self.limits.targets[0] if self.limits.targets else f"sm_{self.limits.capability}"
+        self.errors = (runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+        self._nvrtc = nvrtc.load(runtime.driverGetVersion() // 1000)
+        self._compiling = threading.Lock()
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], CudaKernel] = {}
+        self._state = _ThreadState()
+        self._recent: deque[str] = deque(maxlen=_REMEMBERED_LAUNCHES)
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}"
+
+    @staticmethod
+    def available() -> str | None:
+        """Return None when a tiny kernel runs on GPU 0, else one line that says why not and what to do; never raise."""
+        expected = list(range(42, 42 + _CHECK_THREADS))
+        try:
+            device = CudaDevice()
+            y = device.empty((_CHECK_THREADS,), np.dtype(np.int32))
+            kernel = device.compile(KernelSource("launch_check", _CHECK, (), entries(_CHECK)), "launch_check")
+            kernel((1, 1, 1), (_CHECK_THREADS, 1, 1), [y], 0)
+            computed = device.to_host(y).tolist()
+        except (DeviceError, KernelError) as error:
+            return environment.one_line(error)
+        except Exception as error:
+            return environment.one_line(f"a test launch failed: {type(error).__name__}: {error}")
+        if computed != expected:
+            return f"a test launch on {device} wrote {computed[:3]}... instead of {expected[:3]}...: check the driver"
+        return None
+
+    # -- the CUDA context -------------------------------------------------------------------------------------------
+    def _here(self) -> Any:
+        """Return a context in which this GPU is the thread's current one."""
+        return self._cupy.cuda.Device(self.index)
+
+    def current_stream(self) -> Any:
+        """Return CuPy's current stream of this GPU and thread."""
+        return self._cupy.cuda.get_current_stream(self.index)
+
+    def launch(self, function: Any, grid: Dim3, block: Dim3, values: Sequence[Any], shared_bytes: int) -> None:
+        """Launch a loaded function on the current stream."""
+        if self._runtime.getDevice() == self.index:  # entering a context costs as much as a launch
+            function(grid, block, values, shared_bytes)
+        else:
+            with self._here():
+                function(grid, block, values, shared_bytes)
+
+    def grant_shared(self, function: Any, shared_bytes: int) -> None:
+        """Let a function use dynamic shared memory; ungranted, a block gets 48 KiB with its static memory."""
+        driver = self._cupy.cuda.driver
+        with self._here():
+            attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.funcSetAttribute(function.ptr, attribute, shared_bytes)
+
+    def launched(self, what: str, arguments: Sequence[Any]) -> None:
+        """Remember a launch for error messages; while capturing, keep its arrays alive as long as the graph."""
+        if self._state.arena is None:
+            self._recent.append(what)
+        else:
+            self._state.named.extend(argument for argument in arguments if self.owns(argument))
+
+    def history(self) -> str:
+        """Return the end of an error message that names what was launched last."""
+        return f"; launched last: {', '.join(self._recent)}" if self._recent else ""
+
+    @contextmanager
+    def reporting(self, what: str) -> Iterator[None]:
+        """Run something on this GPU, turning CUDA's errors into DeviceError during a capture, else KernelError."""
+        try:
+            with self._here():
+                yield
+        except self.errors as error:
+            if self.capturing:
+                raise DeviceError(f"capture: {what} is something that CUDA cannot capture: {error}") from error
+            raise KernelError(
+                f"{self} reported an error at {what}: {error}. A kernel launched before may be the cause, and this "
+                f"process may be unable to use the GPU any more{self.history()}"
+            ) from error
+
+    def refuse_in_capture(self, what: str) -> None:
+        """Raise DeviceError while the calling thread captures."""
+        if self.capturing:
+            raise DeviceError(f"{what}: not possible while a step is captured; a captured step only launches")
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """Return an uninitialised array from CuPy's pool, 512-byte aligned."""
+        shape, dtype = tuple(shape), np.dtype(dtype)
+        for log in self._state.logs:
+            log.append((shape, dtype))
+        if self._state.arena is not None:
+            return self._state.arena.take(shape, dtype)
+        return self._allocate(shape, dtype)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        try:
+            if self._runtime.getDevice() == self.index:
+                return self._cupy.empty(shape, dtype)
+            with self._here():
+                return self._cupy.empty(shape, dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise DeviceError(self._out_of_memory(shape, dtype)) from error
+        except self.errors as error:
+            raise KernelError(f"{self} reported an error at an allocation: {error}{self.history()}") from error
+
+    def _out_of_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> str:
+        pool = self._cupy.get_default_memory_pool()
+        with self._here():
+            free, total = self._runtime.memGetInfo()
+            used, limit = pool.used_bytes(), pool.get_limit()
+        bound = f" of at most {limit:,} (CUPY_GPU_MEMORY_LIMIT)" if limit else ""
+        return (
+            f"{self} is out of memory: an array of shape {shape} and dtype {dtype} needs "
+            f"{math.prod(shape) * dtype.itemsize:,} bytes; this process uses {used:,}{bound}, and {free:,} of the "
+            f"GPU's {total:,} are free"
+        )
+
+    def to_device(self, host: np.ndarray) -> Array:
+        """Copy a host array to the device, C-contiguous in native byte order."""
+        self.refuse_in_capture("to_device")
+        host = np.asarray(host)
+        if host.dtype.hasobject or host.dtype.kind in "SUMm":
+            raise TypeError(f"a CUDA device holds numbers, got an array of dtype {host.dtype}")
+        native = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
+        target = self.empty(native.shape, native.dtype)
+        with self.reporting("to_device"):
+            target.set(native)
+        return target
+
+    def from_dlpack(self, source: Any) -> Array:
+        """Share CUDA memory of another library through DLPack, ordered after its work."""
+        self.refuse_in_capture("from_dlpack")
+        with self.reporting("from_dlpack"):
+            array = self._cupy.from_dlpack(source)
+        self._require_owned("from_dlpack", array)
+        return array
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Copy an array to a new host array, waiting for the current stream."""
+        self.refuse_in_capture("to_host")
+        self._require_owned("to_host", array)
+        with self.reporting("to_host"):
+            host: np.ndarray = self._cupy.asnumpy(array)
+        return host
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Copy `source`, an array of this device or of the host, into `target`."""
+        self._require_owned("copy: target", target)
+        from_host = isinstance(source, np.ndarray)
+        if from_host:
+            self.refuse_in_capture("copy from the host")
+        else:
+            self._require_owned("copy: source", source)
+        if source.shape != target.shape or source.dtype != target.dtype:
+            raise ValueError(
+                f"copy: the source is {source.shape} {source.dtype}, the target {target.shape} {target.dtype}"
+            )
+        with self.reporting("copy"):
+            if from_host:
+                target.set(source)
+            else:
+                self._cupy.copyto(target, source)
+        self.launched("(a copy)", (target, source))
+
+    def owns(self, array: object) -> bool:
+        """Say whether an object is a CuPy array on this GPU."""
+        return isinstance(array, self._cupy.ndarray) and array.data.device_id == self.index
+
+    def _require_owned(self, what: str, array: object) -> None:
+        if not self.owns(array):
+            place = f" on cuda:{array.data.device_id}" if isinstance(array, self._cupy.ndarray) else ""
+            kind = f"{type(array).__module__}.{type(array).__name__}"
+            raise DeviceError(f"{what}: not an array of {self}, got {kind}{place}")
+
+    def address(self, array: Array) -> int:
+        """Return the address of the first element, in bytes."""
+        return int(array.data.ptr)
+
+    # -- kernels ----------------------------------------------------------------------------------------------------
+    def compile(self, source: KernelSource, entry: str) -> CudaKernel:
+        """Return the compiled entry; the same text is compiled and loaded once."""
+        source.parameters(entry)
+        key = (source.text, entry)
+        with self._compiling:
+            if key not in self._kernels:
+                if source.text not in self._modules:
+                    compiled = nvrtc.compile_module(source, self.target, self._nvrtc)
+                    self._modules[source.text] = self._load(compiled.cubin, source.file)
+                with self.reporting(f"loading {entry}"):
+                    function = self._modules[source.text].get_function(entry)
+                self._kernels[key] = CudaKernel(self, function, entry)
+            return self._kernels[key]
+
+    def _load(self, cubin: bytes, file: str) -> Any:
+        module = self._cupy.cuda.function.Module()
+        try:
+            with self._here():
+                module.load(cubin)
+        except self.errors as error:
+            driver = environment.spelled(self._runtime.driverGetVersion())
+            major, minor = self._nvrtc.version
+            raise KernelError(
+                f"{file}: the driver (CUDA {driver}) does not load the module that NVRTC {major}.{minor} made for "
+                f"{self.target}: {error}{self.history()}"
+            ) from error
+        return module
+
+    # -- capture ----------------------------------------------------------------------------------------------------
+    @contextmanager
+    def allocation_log(self) -> Iterator[AllocationLog]:
+        """Record every `empty` of the calling thread inside the `with` block."""
+        log = AllocationLog()
+        self._state.logs.append(log)
+        try:
+            yield log
+        finally:
+            self._state.logs = [other for other in self._state.logs if other is not log]
+
+    @property
+    def capturing(self) -> bool:
+        """Whether a capture is under way in the calling thread."""
+        return self._state.arena is not None
+
+    def capture(
+        self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1
+    ) -> tuple[CudaGraph, Any]:
+        """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
+
+        The launches are recorded on a private stream. The graph keeps alive every array that they name.
+
+        Raises:
+            DeviceError: a capture is under way, the step did something that cannot be captured, or its allocations
+                differ from `allocations`.
+        """
+        self.refuse_in_capture("capture")
+        if repeat < 1:
+            raise ValueError(f"repeat must be at least 1, got {repeat}")
+        cuda, state = self._cupy.cuda, self._state
+        arena = Arena(allocations, self._allocate)
+        with self.reporting("capture"):
+            done = cuda.Event(disable_timing=True)
+            stream = cuda.Stream(non_blocking=True)
+        state.arena, state.named = arena, []
+        try:
+            with self.reporting("the step"), stream, refusing_hook(cuda.MemoryHook):
+                result, graph = self._record(stream, step, arena, repeat)
+            kept = (arena, state.named, result)
+        finally:
+            state.arena, state.named = None, []
+        with self.reporting("capture"):
+            done.record(self.current_stream())  # the arena's memory may be in use by work launched before
+        return CudaGraph(self, graph, kept, done), result
+
+    def _record(self, stream: Any, step: Callable[[], Any], arena: Arena, repeat: int) -> tuple[Any, Any]:
+        stream.begin_capture()
+        try:
+            result = step()
+            for _ in range(repeat - 1):
+                arena.rewind()
+                result = step()
+            arena.finish()
+        except BaseException:
+            # The step's own error is the one to tell; ending the broken capture would only say that it is broken.
+            with suppress(*self.errors):
+                stream.end_capture()
+            raise
+        return result, stream.end_capture()
+
+    # -- time -------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def timer(self) -> Iterator[Callable[[], float]]:
+        """Measure the device time of a `with` block, or of its part so far when asked inside."""
+        self.refuse_in_capture("timer")
+        cuda = self._cupy.cuda
+        with self.reporting("timer"):
+            start, end = cuda.Event(), cuda.Event()
+            start.record(self.current_stream())
+        finished = False
+
+        def elapsed() -> float:
+            with self.reporting("timer"):
+                if not finished:
+                    end.record(self.current_stream())
+                end.synchronize()
+                return float(cuda.get_elapsed_time(start, end)) / 1000
+
+        yield elapsed
+        with self.reporting("timer"):
+            end.record(self.current_stream())
+        finished = True
+
+    def synchronize(self) -> None:
+        """Wait until all launched work of this GPU is done."""
+        self.refuse_in_capture("synchronize")
+        with self.reporting("synchronize"):
+            self._runtime.deviceSynchronize()

@@ -1,0 +1,126 @@
+"""Whether CUDA can be used here, and if not why, in one line with the remedy. The only file that imports CuPy."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import metadata
+from typing import Any
+
+from gpucnn.errors import DeviceError
+from gpucnn.limits import DeviceLimits
+
+INSTALL = 'pip install "gpucnn[cuda13x-ctk]" (cuda12x-ctk for a CUDA 12 driver)'
+MINIMUM_CUPY = 14
+LOWEST_CAPABILITY = 75
+EXACT_TARGETS_FROM = 90
+"""The lowest capability that has an exact target, sm_90a; every later one has its own."""
+
+_PACKAGES = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-5-0", "cupy-rocm-7-0")
+
+
+def import_cupy() -> Any:
+    """Return the cupy module.
+
+    Raises:
+        DeviceError: CuPy is missing, damaged or too old, or there is no driver or device for it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what CuPy warns of is refused below, with the remedy
+            import cupy
+    except Exception as error:
+        raise DeviceError(_several_packages() or _import_failure(error)) from error
+    reason = _several_packages() or _unsuitable(cupy)
+    if reason is not None:
+        raise DeviceError(reason)
+    return cupy
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """Return a text as one line of at most `limit` characters, without rules of '=' and '-'."""
+    line = " ".join(word for word in str(text).split() if word.strip("=-"))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def spelled(version: int) -> str:
+    """Return CUDA's version number as people write it: 13020 is 13.2."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def device_names(runtime: Any) -> list[str]:
+    """Return the names of the GPUs that this process sees."""
+    return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+
+
+def device_limits(runtime: Any, index: int) -> DeviceLimits:
+    """Return what a GPU allows one launch to ask for.
+
+    Raises:
+        DeviceError: the GPU is older than the oldest one supported.
+    """
+    properties = runtime.getDeviceProperties(index)
+    capability = 10 * properties["major"] + properties["minor"]
+    if capability < LOWEST_CAPABILITY:
+        raise DeviceError(
+            f"cuda:{index} ({properties['name'].decode()}) has compute capability {capability / 10}, "
+            f"gpucnn needs {LOWEST_CAPABILITY / 10} or newer"
+        )
+    return DeviceLimits(
+        capability,
+        runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+        runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, index),
+        (f"sm_{capability}a",) if capability >= EXACT_TARGETS_FROM else (),
+    )
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _several_packages() -> str | None:
+    found = [name for name in _PACKAGES if _installed(name)]
+    if len(found) < 2:
+        return None
+    return (
+        f"{len(found)} CuPy packages are installed ({', '.join(found)}) and overwrite each other's files: "
+        f"pip uninstall {' '.join(found)}, then {INSTALL}"
+    )
+
+
+def _import_failure(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+        return f"CuPy is not installed: {INSTALL}"
+    return f"CuPy does not import ({type(error).__name__}: {one_line(error)}); install it again: {INSTALL}"
+
+
+def _unsuitable(cupy: Any) -> str | None:
+    version = str(cupy.__version__)
+    major = version.split(".")[0]
+    if not major.isdigit() or int(major) < MINIMUM_CUPY:
+        return f"CuPy {version} is too old, gpucnn needs {MINIMUM_CUPY} or newer: {INSTALL}"
+    runtime = cupy.cuda.runtime
+    if runtime.is_hip:
+        return f"CuPy {version} is built for ROCm, gpucnn's kernels for CUDA: pip uninstall it, then {INSTALL}"
+    driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if driver == 0:
+        return f"CuPy {version} is installed, but there is no NVIDIA driver: see https://www.nvidia.com/drivers"
+    if driver // 1000 < built // 1000:
+        return (
+            f"the NVIDIA driver supports CUDA {spelled(driver)}, CuPy {version} is built for CUDA {spelled(built)}: "
+            f'update the driver, or pip uninstall CuPy and pip install "gpucnn[cuda{driver // 1000}x-ctk]"'
+        )
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        return f"the driver reports {one_line(error)}{_visible_devices()}"
+    return None if count else f"the driver sees no CUDA device{_visible_devices()}"
+
+
+def _visible_devices() -> str:
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if listed is None else f"; CUDA_VISIBLE_DEVICES is {listed!r}"
