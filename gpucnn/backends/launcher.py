@@ -30,13 +30,14 @@ class _Bound:
 class Launcher:
     """Runs operations on one device.
 
-    A Plan is looked up by operation, Spec, alignment and the algorithm asked for; its module is shared by all batch
-    sizes, because run-time sizes are kernel arguments.
+    A Plan is looked up by operation, Spec, alignment and the algorithm asked for. Its choice and its module are shared by
+    all batch sizes, because run-time sizes are kernel arguments.
     """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._bound: dict[tuple[str, Spec, int, str | None], _Bound] = {}
+        self._chosen: dict[tuple[str, Spec, int], str] = {}
         self._kernels: dict[tuple[str, tuple[tuple[str, object], ...], str, int], GuardedKernel] = {}
 
     def candidates(self, operation: str, spec: Spec, alignment: int = VECTOR_BYTES) -> list[Plan]:
@@ -77,12 +78,24 @@ class Launcher:
             raise DeviceError(
                 f"{operation}: no kernel fits the {self.device.name} device's limits {self.device.limits} for {spec}"
             )
+        if algorithm is None:
+            return self._default(usable, (operation, spec.batchless(), alignment))
         for plan in usable:
-            if algorithm in (None, plan.name, plan.algorithm):
+            if algorithm in (plan.name, plan.algorithm):
                 return plan
         raise ValueError(
             f"{operation} has no algorithm {algorithm!r} for this spec; it has {', '.join(p.name for p in usable)}"
         )
+
+    def _default(self, usable: list[Plan], key: tuple[str, Spec, int]) -> Plan:
+        """Return the first candidate, or the Plan that another batch size chose where it adds in the same order.
+
+        So the last, smaller batch of an epoch compiles nothing, and a choice never changes a bit.
+        """
+        first, known = usable[0], self._chosen.get(key)
+        plan = next((p for p in usable if p.name == known and p.summation == first.summation), first)
+        self._chosen.setdefault(key, plan.name)
+        return plan
 
     def _kernel(self, launch: Launch) -> GuardedKernel:
         key = (launch.file, launch.macros, launch.entry, launch.alignment)

@@ -35,7 +35,7 @@ class Spec:
         return dtypes.accumulator(self.dtype)
 
     def batchless(self: S) -> S:
-        """Return the Spec with its run-time sizes set to 0: the key under which plans and modules are shared."""
+        """Return the Spec with its run-time sizes set to 0: the key under which the choice of a Plan is shared."""
         return replace(self, **dict.fromkeys(self.runtime, 0))  # type: ignore[type-var]
 
     def macros(self) -> dict[str, object]:

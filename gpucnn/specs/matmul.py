@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gpucnn import dtypes
@@ -62,6 +62,10 @@ class MatmulSpec(base.Spec):
     def y_shape(self) -> tuple[int, int]:
         """(M, N)."""
         return self.m, self.n
+
+    def batchless(self) -> MatmulSpec:
+        """Return the Spec without a layer's batch, which is M, or K where a is transposed (the gradient of the weight)."""
+        return replace(self, k=0) if self.transpose_a else replace(self, m=0)
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros: transpositions and epilogue."""

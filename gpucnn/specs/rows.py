@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gpucnn import dtypes
@@ -64,6 +64,10 @@ class SoftmaxSpec(base.Spec):
         if self.columns < 1:
             raise ValueError(f"softmax: the last axis must have at least one element, got {self.columns}")
 
+    def batchless(self) -> SoftmaxSpec:
+        """Return the Spec without the batch, which is the rows."""
+        return replace(self, rows=0)
+
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""
         return {"SPEC_LOG": self.log}
@@ -100,8 +104,8 @@ class CrossEntropySpec(base.Spec):
             raise ValueError(f"cross_entropy: logits must have at least one class, got {self.classes}")
 
     def batchless(self) -> CrossEntropySpec:
-        """Return the Spec of the kernel text; label_smoothing is a kernel argument."""
-        return CrossEntropySpec(0, 1, self.weighted, 0.0, self.reduction, self.dtype)
+        """Return the Spec without the batch, which is the rows."""
+        return replace(self, rows=0)
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""
