@@ -6,6 +6,7 @@ import ctypes
 import re
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from gpucnn import kernel_source
@@ -18,6 +19,8 @@ from gpucnn.devices.emulated.signature import entry_parameters
 from gpucnn.devices.emulated.source_rewrite import dynamic_shared_names, translation_unit
 from gpucnn.errors import KernelError
 from gpucnn.kernel_source import Parameter
+
+_LINK = ("-shared", "-nostdlib", "-x", "c++")  # the C library comes in through the runtime library
 
 
 class EmulatedModule:
@@ -63,6 +66,8 @@ class EmulatedModule:
         """Return an entry as a callable; KernelError when the text has none of that name."""
         if entry not in self.entries:
             raise KernelError(f"{self.name} has no entry {entry!r}; it has {', '.join(self.entries)}")
+        if not hasattr(self._library, f"emulated_call_{entry}"):
+            raise KernelError(f"{self.name}: the entry {entry!r} lies in an #if that is not taken")
         if entry not in self._kernels:
             parameters = entry_parameters(self._library, entry, self.entries[entry])
             arrays = [p.name for p in parameters if p.pointer]
@@ -72,35 +77,41 @@ class EmulatedModule:
 
 
 def _compiled(unit: str, build: str, name: str, architecture: int) -> Path:
-    flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
     if "__CUDA_ARCH__" in unit:
         unit = f"#define __CUDA_ARCH__ {architecture * 10}\n{unit}"
+    flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
     runtime_path = library_path()
-    key = object_cache.key_of([toolchain.identity(), *flags, *_shim_texts(), runtime_path.name, unit])
+    key = object_cache.key_of([_shim_key(build), *_LINK, runtime_path.name, unit])
     stem = re.sub(r"\W", "_", Path(name).stem)[:40]
 
     def compile_to(path: Path) -> None:
-        header = _precompiled_shim(build, flags)
+        header = _precompiled_shim(build)
         paths = ["-include", str(header), f"-I{toolchain.SHIM}"]
         paths += [f"-ffile-prefix-map={folder}={toolchain.MAPPED_SHIM}" for folder in (toolchain.SHIM, header.parent)]
-        link = ["-shared", "-nostdlib", "-x", "c++", "-", "-x", "none", str(runtime_path), "-o", str(path)]
-        toolchain.run([*flags, *paths, *link], unit, what=name)
+        toolchain.run([*flags, *paths, *_LINK, "-", "-x", "none", str(runtime_path), "-o", str(path)], unit, what=name)
 
     return object_cache.shared_object(f"{stem}_{build}_{key}.so", compile_to)
 
 
-def _shim_texts() -> list[bytes]:
-    return [header.read_bytes() for header in sorted(toolchain.SHIM.iterdir())]
+@cache
+def _shim_key(build: str) -> str:
+    """Return a hash of everything besides the text that decides what g++ makes of it."""
+    texts = [header.read_bytes() for header in sorted(toolchain.SHIM.iterdir())]
+    flags = [*toolchain.BUILDS[build], *toolchain.machine_flags(), toolchain.MAPPED_SHIM, toolchain.MAPPED_WORK]
+    return object_cache.key_of([toolchain.identity(), *flags, *texts])
 
 
-def _precompiled_shim(build: str, flags: list[str]) -> Path:
-    """Return the shim's header in a folder that also holds its precompiled form for these flags."""
-    key = object_cache.key_of([toolchain.identity(), *flags, *_shim_texts()])
+def _precompiled_shim(build: str) -> Path:
+    """Return the shim's header in a folder that also holds its precompiled form for a build."""
 
     def precompile(folder: Path) -> None:
         for header in toolchain.SHIM.iterdir():
             shutil.copy(header, folder)
         shim = folder / toolchain.SHIM_HEADER
-        toolchain.run([*flags, "-x", "c++-header", str(shim), "-o", f"{shim}.gch"], what="the emulator's header")
+        flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
+        mapped = f"-ffile-prefix-map={folder}={toolchain.MAPPED_SHIM}"
+        toolchain.run(
+            [*flags, mapped, "-x", "c++-header", str(shim), "-o", f"{shim}.gch"], what="the emulator's header"
+        )
 
-    return object_cache.cached_directory(f"shim_{build}_{key}", precompile) / toolchain.SHIM_HEADER
+    return object_cache.cached_directory(f"shim_{build}_{_shim_key(build)}", precompile) / toolchain.SHIM_HEADER

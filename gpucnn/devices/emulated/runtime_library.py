@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,26 @@ class ParameterRecord(ctypes.Structure):
 
 def library_path() -> Path:
     """Return the runtime library of this machine, building it on first use."""
-    sources = sorted([*toolchain.RUNTIME.iterdir(), toolchain.SHIM / "runtime_abi.h"])
-    flags = [*toolchain.RUNTIME_FLAGS, *toolchain.machine_flags()]
-    key = object_cache.key_of([toolchain.identity(), *flags, *(s.read_bytes() for s in sources)])
-    name = f"libgpucnn_emulated_{key}.so"
+    name = _library_name()
 
     def build(path: Path) -> None:
         soname = f"-Wl,-soname,{name}"  # by which modules find the library that is loaded already
+        flags = [*toolchain.RUNTIME_FLAGS, *toolchain.machine_flags(), soname]
         source = str(toolchain.RUNTIME / "runtime.cpp")
-        toolchain.run([*flags, soname, source, "-o", str(path)], what="the emulator's runtime library")
+        toolchain.run([*flags, source, "-o", str(path)], what="the emulator's runtime library")
 
     return object_cache.shared_object(name, build)
 
 
-@lru_cache(maxsize=1)
+@cache
+def _library_name() -> str:
+    sources = sorted([*toolchain.RUNTIME.iterdir(), toolchain.SHIM / "runtime_abi.h"])
+    flags = [*toolchain.RUNTIME_FLAGS, *toolchain.machine_flags()]
+    key = object_cache.key_of([toolchain.identity(), *flags, *(s.read_bytes() for s in sources)])
+    return f"libgpucnn_emulated_{key}.so"
+
+
+@cache
 def runtime() -> Any:
     """Load the runtime library."""
     library = ctypes.CDLL(str(library_path()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gpucnn.errors import KernelError
 
@@ -24,44 +24,58 @@ def dynamic_shared_names(text: str) -> tuple[str, ...]:
 def translation_unit(text: str, name: str, entries: Iterable[str]) -> str:
     """Return what g++ compiles: the text with dynamic shared memory as pointers, and an export per entry.
 
-    An entry inside an `#if` that is not taken is not exported. Line numbers do not change. `name` is what messages call the text where it has no #line of its own.
+    An entry inside an `#if` that is not taken is not exported. Messages name the lines of the text; `name` is what they
+    call it where it has no `#line` of its own.
 
     Raises:
         KernelError: dynamic shared memory is declared outside a function.
     """
-    blanked = _blanked(text)
+    text = f'#line 1 "{name}"\n{text}'
+    edits = [*_dynamic_shared_edits(text, name), *_entry_edits(text, entries)]
     pieces, end = [], 0
-    for match in _DYNAMIC.finditer(blanked):
-        line = text.count("\n", 0, match.start()) + 1
-        if blanked.count("{", 0, match.start()) <= blanked.count("}", 0, match.start()):
-            raise KernelError(f"{name}: line {line} of the text: declare `extern __shared__` inside the kernel")
-        element = match["type"].strip()
-        declaration = f"{element}* const {match['name']} = ({element}*)emulated_dynamic_shared;"
-        pieces += [text[end : match.start()], declaration, "\n" * match.group().count("\n")]
-        end = match.end()
+    for start, stop, replacement in sorted(edits):
+        pieces += [text[end:start], replacement]
+        end = stop
     body = _ALIGNED_SHARED.sub(r"\1__align__\2", "".join([*pieces, text[end:]]))
-    body = _marked(f'#line 1 "{name}"\n{body}', entries)
     exports = "".join(f"#ifdef EMULATED_HAS_{entry}\nEMULATED_ENTRY({entry})\n#endif\n" for entry in entries)
     return f'{body}\n#line 1 "exports"\n{exports}EMULATED_MODULE_END\n'
 
 
-def _marked(text: str, entries: Iterable[str]) -> str:
-    """Define EMULATED_HAS_<entry> where the preprocessor meets the entry, so that only what it keeps is exported."""
-    starts = {}
+Edit = tuple[int, int, str]
+"""Where the text is replaced, from and to, and by what."""
+
+
+def _dynamic_shared_edits(text: str, name: str) -> Iterator[Edit]:
+    blanked = _blanked(text)
+    for match in _DYNAMIC.finditer(blanked):
+        if blanked.count("{", 0, match.start()) <= blanked.count("}", 0, match.start()):
+            line = text.count("\n", 0, match.start())
+            raise KernelError(f"{name}: line {line} of the text: declare `extern __shared__` inside the kernel")
+        element = match["type"].strip()
+        declaration = f"{element}* const {match['name']} = ({element}*)emulated_dynamic_shared;"
+        yield match.start(), match.end(), declaration + "\n" * match.group().count("\n")
+
+
+def _entry_edits(text: str, entries: Iterable[str]) -> Iterator[Edit]:
+    """Define EMULATED_HAS_<entry> before each entry, so that only those that the preprocessor keeps are exported."""
+    blanked = _blanked(text, strings=False)
     for entry in entries:
-        match = re.search(rf'(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\b[^;{{}}]*?\b{entry}\s*\(', text)
-        if match is not None:
-            starts[match.start()] = entry
-    pieces, end = [], 0
-    for start in sorted(starts):
-        known = list(_LINE.finditer(text, 0, start))
-        line = int(known[-1][1]) + text.count("\n", known[-1].end(), start) - 1
-        file = next((m[2] for m in reversed(known) if m[2]), "")
-        pieces += [text[end:start], f"\n#define EMULATED_HAS_{starts[start]} 1\n#line {line} {file}\n"]
-        end = start
-    return "".join([*pieces, text[end:]])
+        match = re.search(
+            rf'^[ \t]*(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\b[^;{{}}]*?\b{entry}\s*\(', blanked, re.M
+        )
+        if match is None:
+            continue
+        known = list(_LINE.finditer(blanked, 0, match.start()))
+        line = int(known[-1][1]) + text.count("\n", known[-1].end(), match.start()) - 1
+        file = next(m[2] for m in reversed(known) if m[2])
+        yield match.start(), match.start(), f"\n#define EMULATED_HAS_{entry}\n#line {line} {file}\n"
 
 
-def _blanked(text: str) -> str:
-    """Return the text with comments and strings replaced by spaces, newlines kept."""
-    return _HIDDEN.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+def _blanked(text: str, *, strings: bool = True) -> str:
+    """Return the text with comments (and strings) replaced by spaces, newlines kept."""
+
+    def blank(match: re.Match[str]) -> str:
+        keep = not strings and match.group().startswith('"')
+        return match.group() if keep else re.sub(r"[^\n]", " ", match.group())
+
+    return _HIDDEN.sub(blank, text)

@@ -292,7 +292,7 @@ void check_access(const void* address, int bytes, Access access, const void* cal
   Worker* worker = current_worker;
   if (!worker || !worker->running_kernel || worker->current < 0) return;
   if (on_own_stack(*worker, (const uint8_t*)address)) return;
-  stop_if_timed_out(*worker);
+  stop_if_timed_out(*worker, caller);
   const Accessor accessor{*worker, (const uint8_t*)address, bytes, access, worker->code_offset(caller)};
   Area* area = accessor.find_area();
   if (!area) return;

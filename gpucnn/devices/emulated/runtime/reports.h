@@ -6,6 +6,9 @@
 // Adds a report that names the running thread and block; nullptr when the kind is ignored or there is no room left.
 Report* add_report(ReportKind kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
+constexpr char endless_message[] =
+    "the kernel ran for more than %g s of processor time; threads that wait for one another by spinning never end here";
+
 void set_site(Report* report, Site site);
 void set_other_site(Report* report, Site site);
 void set_other_thread(Report* report, const Worker& worker, int thread);

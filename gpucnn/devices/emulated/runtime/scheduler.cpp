@@ -272,9 +272,10 @@ void run_block(Worker& worker, uint32_t block_number) {
   if (worker.failed) worker.free_fibers = worker.all_fibers;  // some threads still held theirs
 }
 
-void stop_if_timed_out(Worker& worker) {
+void stop_if_timed_out(Worker& worker, const void* caller) {
   if (__builtin_expect(worker.timed_out == 0, 1)) return;
-  add_report(ReportKind::timeout, "the kernel ran for more than %g s of processor time", worker.launch->timeout_seconds);
+  Report* report = add_report(ReportKind::timeout, endless_message, worker.launch->timeout_seconds);
+  if (report && caller) report->code_offset = worker.code_offset(caller);
   abandon_block(worker);
 }
 

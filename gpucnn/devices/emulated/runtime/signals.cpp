@@ -78,10 +78,7 @@ void on_watchdog(int, siginfo_t*, void* context) {
     worker->timed_out = 1;
     return;
   }
-  Report* report = add_report(ReportKind::timeout,
-                              "the kernel ran for more than %g s of processor time; threads that wait for one another "
-                              "by spinning never end here",
-                              worker->launch->timeout_seconds);
+  Report* report = add_report(ReportKind::timeout, endless_message, worker->launch->timeout_seconds);
   if (report) report->code_offset = worker->code_offset(code + 1);
   siglongjmp(worker->escape, 1);
 }

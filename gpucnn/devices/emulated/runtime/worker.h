@@ -126,4 +126,4 @@ void prepare_threads(Worker& worker);
 void run_block(Worker& worker, uint32_t block_number);
 void wait_here(Worker& worker);
 [[noreturn]] void abandon_block(Worker& worker);
-void stop_if_timed_out(Worker& worker);
+void stop_if_timed_out(Worker& worker, const void* caller = nullptr);
