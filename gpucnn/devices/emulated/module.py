@@ -86,8 +86,12 @@ def _compiled(unit: str, build: str, name: str, architecture: int) -> Path:
 
     def compile_to(path: Path) -> None:
         header = _precompiled_shim(build)
-        paths = ["-include", str(header), f"-I{toolchain.SHIM}"]
-        paths += [f"-ffile-prefix-map={folder}={toolchain.MAPPED_SHIM}" for folder in (toolchain.SHIM, header.parent)]
+        paths = [
+            "-include",
+            str(header),
+            f"-I{toolchain.SHIM}",
+            f"-ffile-prefix-map={toolchain.SHIM}={toolchain.MAPPED_SHIM}",
+        ]
         toolchain.run([*flags, *paths, *_LINK, "-", "-x", "none", str(runtime_path), "-o", str(path)], unit, what=name)
 
     return object_cache.shared_object(f"{stem}_{build}_{key}.so", compile_to)
@@ -107,11 +111,8 @@ def _precompiled_shim(build: str) -> Path:
     def precompile(folder: Path) -> None:
         for header in toolchain.SHIM.iterdir():
             shutil.copy(header, folder)
-        shim = folder / toolchain.SHIM_HEADER
-        flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
-        mapped = f"-ffile-prefix-map={folder}={toolchain.MAPPED_SHIM}"
-        toolchain.run(
-            [*flags, mapped, "-x", "c++-header", str(shim), "-o", f"{shim}.gch"], what="the emulator's header"
-        )
+        flags = [*toolchain.BUILDS[build], *toolchain.machine_flags(), "-x", "c++-header"]
+        header = toolchain.SHIM_HEADER  # relative, because messages will show this path
+        toolchain.run([*flags, header, "-o", f"{header}.gch"], what="the emulator's header", folder=folder)
 
     return object_cache.cached_directory(f"shim_{build}_{_shim_key(build)}", precompile) / toolchain.SHIM_HEADER

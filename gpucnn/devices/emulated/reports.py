@@ -202,11 +202,11 @@ def source_places(object_path: Path, offsets: Iterable[int]) -> dict[int, Place]
 
 
 def _is_helper(file: str) -> bool:
-    return file.startswith(toolchain.MAPPED_SHIM) or os.path.basename(file) == "mma.cuh"
+    return os.path.basename(file) in toolchain.shim_names() or os.path.basename(file) == "mma.cuh"
 
 
 def _short(file: str) -> str:
-    return file.removeprefix(toolchain.MAPPED_WORK + "/")
+    return os.path.basename(file) if _is_helper(file) else file.removeprefix(toolchain.MAPPED_WORK + "/")
 
 
 def _place(file: bytes | None, line: int) -> Place | None:

@@ -37,6 +37,9 @@ _MODULE = (
     "-fstack-clash-protection",  # a large frame must touch the guard page, not jump over it
     "-w",
 )
+_MOST_ERROR_LINES = 60
+# Messages about the emulator's own additions to a text, which only repeat what is wrong in the text.
+_FOLLOWS_FROM_THE_REST = re.compile(r"exports:|In file included from|cc1plus: |compilation terminated|[a-z_]+\.h:")
 BUILDS = {
     # line tables alone: a fault's report can name its line
     "fast": (*_MODULE, "-O2", "-g1", "-gdwarf-4"),
@@ -98,22 +101,30 @@ def identity() -> str:
     return f"{version(compiler())} {platform.machine()} {' '.join(machine_flags())}"
 
 
-def run(arguments: list[str], text: str | None = None, *, what: str) -> None:
-    """Run g++ in a folder of its own, so that no path of this machine enters an object.
+def run(arguments: list[str], text: str | None = None, *, what: str, folder: Path | None = None) -> None:
+    """Run g++ so that no path of this machine enters an object.
 
     Args:
-        arguments: flags and absolute paths.
+        arguments: flags and paths.
         text: fed to standard input.
         what: names the thing that is compiled, for the error.
+        folder: to run in; a temporary one by default.
 
     Raises:
         KernelError: g++ refused; the message holds its errors.
     """
-    with tempfile.TemporaryDirectory(prefix="gpucnn-build-") as work:
-        mapped = [f"-ffile-prefix-map={work}={MAPPED_WORK}"]
+    with tempfile.TemporaryDirectory(prefix="gpucnn-build-") as temporary:
+        work = str(folder or temporary)
+        command = [compiler(), *arguments, f"-ffile-prefix-map={work}={MAPPED_WORK}"]
         environment = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run([compiler(), *arguments, *mapped], input=text, cwd=work, env=environment,
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(command, input=text, cwd=work, env=environment, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("cc1plus: note")]
-        raise KernelError(f"{what} does not compile:\n" + "\n".join(lines[:60]))
+        lines = done.stderr.splitlines()
+        own = [line for line in lines if not _FOLLOWS_FROM_THE_REST.match(line)]
+        raise KernelError(f"{what} does not compile:\n" + "\n".join((own or lines)[:_MOST_ERROR_LINES]))
+
+
+@cache
+def shim_names() -> frozenset[str]:
+    """Return the names of the shim's headers."""
+    return frozenset(header.name for header in SHIM.iterdir())

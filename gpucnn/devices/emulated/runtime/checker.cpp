@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "reports.h"
@@ -55,7 +54,6 @@ void unmap_cells(Area& area) {
 
 std::vector<Area> areas;
 size_t latest_area = 0;
-std::vector<std::pair<uint32_t, ReportKind>> reported;
 
 void add_area(Target target, int argument, Role role, void* low, int64_t bytes, int item_bytes) {
   Area area;
@@ -101,14 +99,6 @@ Area* area_of(const uint8_t* address) {
   return nullptr;
 }
 
-// One report per place and kind is enough.
-bool first_time(uint32_t code_offset, ReportKind kind) {
-  const std::pair<uint32_t, ReportKind> entry(code_offset, kind);
-  if (std::find(reported.begin(), reported.end(), entry) != reported.end()) return false;
-  reported.push_back(entry);
-  return true;
-}
-
 const char* spelled(Access access) {
   return access == Access::read ? "read" : access == Access::write ? "write" : "atomic operation";
 }
@@ -121,7 +111,7 @@ struct Accessor {
   uint32_t code_offset;
 
   Report* report(const Area* area, ReportKind kind, const char* message) const {
-    if (!first_time(code_offset, kind)) return nullptr;
+    if (!first_report(code_offset, kind)) return nullptr;
     Report* report = add_report(kind, "%s of %d bytes: %s", spelled(access), bytes, message);
     if (!report) return nullptr;
     report->code_offset = code_offset;
@@ -256,7 +246,6 @@ bool on_own_stack(Worker& worker, const uint8_t* address) {
 
 CheckedLaunch::CheckedLaunch(Worker& worker) {
   const Launch& launch = *worker.launch;
-  reported.clear();
   latest_area = 0;
   constexpr int word = 4;
   add_area(Target::static_shared, 0, Role::inout, worker.shared_low, launch.static_shared_bytes, word);

@@ -91,6 +91,7 @@ int emulated_launch(Launch* launch) {
   const int count = launch->check ? 1 : std::max(1, std::min(launch->workers, (int)std::min(blocks, 1024u)));
   while ((int)workers.size() < count) workers.emplace_back(new Worker);
 
+  forget_reports();
   PlacedArguments arguments(*launch);
   if (!arguments.complete()) return -1;
   const std::vector<uint32_t> order = block_order(*launch, blocks);

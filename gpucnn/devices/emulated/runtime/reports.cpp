@@ -1,12 +1,26 @@
 // reports.cpp -- findings of a launch.
 #include "reports.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 static std::mutex report_mutex;
+
+static std::vector<std::pair<uintptr_t, ReportKind>> places_reported;
+
+bool first_report(uintptr_t where, ReportKind kind) {
+  const std::pair<uintptr_t, ReportKind> entry(where, kind);
+  if (std::find(places_reported.begin(), places_reported.end(), entry) != places_reported.end()) return false;
+  places_reported.push_back(entry);
+  return true;
+}
+
+void forget_reports() { places_reported.clear(); }
 
 void copy_index(uint32_t target[3], const uint3& index) {
   target[0] = index.x;

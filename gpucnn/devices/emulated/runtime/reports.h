@@ -6,6 +6,10 @@
 // Adds a report that names the running thread and block; nullptr when the kind is ignored or there is no room left.
 Report* add_report(ReportKind kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
+// One report per place and kind is enough. `where` is a code offset or the address of a source record.
+bool first_report(uintptr_t where, ReportKind kind);
+void forget_reports();
+
 constexpr char endless_message[] =
     "the kernel ran for more than %g s of processor time; threads that wait for one another by spinning never end here";
 

@@ -48,17 +48,9 @@ struct SourcePlace {
   uint32_t line, column;
 };
 
-static SourcePlace latest_place;
-
-// UBSan reports before each bad operation; once per place is enough.
 static Report* undefined_behaviour(const SourcePlace* place, ReportKind kind, const char* message, long long value) {
   Worker* worker = current_worker;
-  if (!worker || !worker->running_kernel) return nullptr;
-  if (latest_place.file == place->file && latest_place.line == place->line && latest_place.column == place->column &&
-      worker->launch->report_count) {
-    return nullptr;
-  }
-  latest_place = *place;
+  if (!worker || !worker->running_kernel || !first_report((uintptr_t)place, kind)) return nullptr;
   Report* report = add_report(kind, message, value);
   set_site(report, Site{place->file, (int)place->line});
   return report;

@@ -57,7 +57,10 @@ __forceinline__ unsigned __funnelshift_l(unsigned low, unsigned high, unsigned s
 __forceinline__ unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return (unsigned)((((unsigned long long)high << 32) | low) >> (shift & 31u));
 }
-__forceinline__ int __mul24(int a, int b) { return (int)(((a << 8) >> 8) * (unsigned)((b << 8) >> 8)); }
+__forceinline__ int __mul24(int a, int b) {
+  const unsigned sign = 0x800000u, low = 0xffffffu;
+  return (int)((((unsigned)a & low ^ sign) - sign) * (((unsigned)b & low ^ sign) - sign));
+}
 __forceinline__ unsigned __umul24(unsigned a, unsigned b) { return (a & 0xffffffu) * (b & 0xffffffu); }
 __forceinline__ int __mulhi(int a, int b) { return (int)(((long long)a * b) >> 32); }
 __forceinline__ unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
@@ -66,8 +69,9 @@ __forceinline__ unsigned long long __umul64hi(unsigned long long a, unsigned lon
   return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
 __forceinline__ int __dp4a(int a, int b, int sum) {
-  for (int i = 0; i < 4; ++i) sum += (int)(signed char)(a >> (8 * i)) * (int)(signed char)(b >> (8 * i));
-  return sum;
+  unsigned total = (unsigned)sum;
+  for (int i = 0; i < 4; ++i) total += (unsigned)((int)(signed char)(a >> (8 * i)) * (int)(signed char)(b >> (8 * i)));
+  return (int)total;
 }
 
 #define EMULATED_TO_INTEGER(name, Real, Integer, least, most, rounding) \
