@@ -2,7 +2,7 @@
 //
 // Computes  with p = softmax(z), y = label, w = class weights (1 unless SPEC_WEIGHTED), e = smoothing, C = CLASSES:
 //           row loss   l = -(1-e) w[y] log p[y] - (e/C) sum over j of w[j] log p[j]
-//           dlogits[j] = p[j] * ((1-e) w[y] + (e/C) sum w) - (1-e) w[y] [j = y] - (e/C) w[j]
+//           dlogits[j] = (1-e) w[y] (p[j] - [j = y]) + (e/C) (p[j] sum w - w[j])
 //           loss = l of each row (SPEC_REDUCTION 0), their sum (1), their sum * factor (2); factor = 1, 1, 1 / sum of w[y]
 //           backward: dx[r, j] = dlogits[r, j] * factor * dy, dy of the loss's shape
 // Layout    logits, dlogits, dx: (ROWS, CLASSES) SPEC_T; labels: (ROWS) int; weight: (CLASSES) SPEC_T; loss, dy: 1 or ROWS SPEC_T;
@@ -55,10 +55,10 @@ __device__ __forceinline__ void forward_row(const Team& team, SPEC_ACC* workspac
   const bool known = label >= 0 && label < classes;
   const SPEC_ACC label_weight = known ? class_weight(weight, label) : quiet_nan(SPEC_ACC(0));
   const SPEC_ACC log_sum = logarithm(sum), hit = (SPEC_ACC(1) - smoothing) * label_weight, spread = smoothing / SPEC_ACC(classes);
-  const SPEC_ACC total = hit + spread * weights;
   for (int c = team.rank; c < classes; c += team.size) {
     const SPEC_ACC p = exponential(to_acc(z[c]) - largest) / sum;
-    dlogits[start + c] = from_acc<SPEC_T>(p * total - spread * class_weight(weight, c) - (c == label ? hit : SPEC_ACC(0)));
+    const SPEC_ACC towards_label = hit * (p - SPEC_ACC(c == label)), towards_all = spread * (p * weights - class_weight(weight, c));
+    dlogits[start + c] = from_acc<SPEC_T>(towards_label + towards_all);
   }
   if (team.rank == 0) {
     const SPEC_ACC log_p = known ? (to_acc(z[label]) - largest) - log_sum : quiet_nan(SPEC_ACC(0));
