@@ -1,0 +1,325 @@
+"""The backend class: the contract's methods, each handed to the module of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.backends.backend import Backend
+from gpucnn.backends.numpy_backend import (
+    convolution,
+    elementwise,
+    losses,
+    matmul,
+    optimizers,
+    padding,
+    philox,
+    pooling,
+    rows,
+)
+from gpucnn.backends.numpy_backend.scratch import Scratch
+from gpucnn.backends.numpy_backend.storage import output
+from gpucnn.devices.device import AllocationLog, Array, Graph
+from gpucnn.errors import DeviceError
+from gpucnn.specs import (
+    ActivationSpec,
+    AdamSpec,
+    ArraySpec,
+    BinaryCrossEntropySpec,
+    BinarySpec,
+    CastSpec,
+    Conv2dSpec,
+    CrossEntropySpec,
+    DropoutSpec,
+    GatherSpec,
+    MatmulSpec,
+    MetricsSpec,
+    Pad2dSpec,
+    Pool2dSpec,
+    ReduceSpec,
+    ScalarSpec,
+    SgdSpec,
+    SoftmaxSpec,
+)
+
+_CONVOLUTIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
+_OPERATIONS = tuple(
+    name for name in vars(Backend) if name.endswith("_update") or "_forward" in name or "_backward" in name
+)
+# NaN, infinity and overflow are values here, as on a GPU: they propagate, and NumPy's warnings would only repeat them.
+_quiet = np.errstate(all="ignore")
+
+
+class NumpyBackend(Backend):
+    """Every operation in NumPy, on the calling thread; concurrent calls are safe.
+
+    Results are the same from run to run. Halves are widened to float32, computed with, and rounded once.
+    """
+
+    name = "numpy"
+    captures = False
+    host_memory = True
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+
+    # -- arrays ------------------------------------------------------------------------------------------------------
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an uninitialised C-contiguous array."""
+        return np.empty(shape, dtypes.numpy_dtype(dtype))
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an array of zeros."""
+        return np.zeros(shape, dtypes.numpy_dtype(dtype))
+
+    def from_host(self, host: np.ndarray) -> Array:
+        """Copy a host array, C-contiguous in native byte order, keeping its dtype."""
+        return np.array(host, dtype=host.dtype.newbyteorder("="), order="C", copy=True, subok=False)
+
+    def from_dlpack(self, source: Any) -> Array:
+        """Share another library's host memory."""
+        return np.from_dlpack(source)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Copy to a new array."""
+        return np.array(array, order="C", copy=True)
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Copy an array into `target`; ValueError unless they have the same shape and dtype."""
+        if target.shape != source.shape or target.dtype != source.dtype:
+            raise ValueError(
+                f"copy: the source is {source.shape} {source.dtype}, the target {target.shape} {target.dtype}"
+            )
+        np.copyto(target, source)
+
+    def owns(self, array: object) -> bool:
+        """Say whether an object is a NumPy array."""
+        return isinstance(array, np.ndarray)
+
+    def synchronize(self) -> None:
+        """Return at once: operations are complete when they return."""
+
+    @property
+    def capturing(self) -> bool:
+        """False: nothing is captured."""
+        return False
+
+    def allocation_log(self) -> AbstractContextManager[AllocationLog]:
+        """Raise DeviceError: nothing is captured."""
+        raise DeviceError("the numpy backend does not capture steps; run the step again instead")
+
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+        """Raise DeviceError: nothing is captured."""
+        raise DeviceError("the numpy backend does not capture steps; run the step again instead")
+
+    def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
+        """Return the names that `algorithm=` accepts for an operation, default first."""
+        if operation not in _OPERATIONS:
+            raise ValueError(f"unknown operation {operation!r}; known: {', '.join(_OPERATIONS)}")
+        return convolution.algorithms(spec) if operation in _CONVOLUTIONS else ("numpy",)
+
+    def _algorithm(self, operation: str, spec: Any, wanted: str | None) -> str:
+        known = self.algorithms(operation, spec)
+        if wanted is not None and wanted not in known:
+            raise ValueError(f"{operation}: the numpy backend has no algorithm {wanted!r}; it has {', '.join(known)}")
+        return wanted or known[0]
+
+    # -- convolution, pooling, padding, matrix products --------------------------------------------------------------
+    @_quiet
+    def conv2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: Conv2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        chosen = self._algorithm("conv2d_forward", spec, algorithm)
+        return convolution.forward(x, weight, bias, spec, out, chosen, self._scratch)
+
+    @_quiet
+    def conv2d_backward_input(
+        self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
+        chosen = self._algorithm("conv2d_backward_input", spec, algorithm)
+        return convolution.backward_input(dy, weight, spec, out, chosen, self._scratch)
+
+    @_quiet
+    def conv2d_backward_weight(
+        self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> Array:
+        chosen = self._algorithm("conv2d_backward_weight", spec, algorithm)
+        return convolution.backward_weight(dy, x, spec, out, chosen, self._scratch)
+
+    @_quiet
+    def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
+        sums = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
+        db = output(out, (spec.k,), spec.dtype)
+        rows.reduce_forward(dy, sums, db.reshape(1, spec.k))
+        return db
+
+    @_quiet
+    def pool2d_forward(
+        self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
+    ) -> tuple[Array, Array | None]:
+        self._algorithm("pool2d_forward", spec, algorithm)
+        return pooling.forward(x, spec, out)
+
+    @_quiet
+    def pool2d_backward_input(
+        self,
+        dy: Array,
+        argmax: Array | None,
+        spec: Pool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        self._algorithm("pool2d_backward_input", spec, algorithm)
+        return pooling.backward_input(dy, argmax, spec, out)
+
+    @_quiet
+    def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        return padding.forward(x, spec, out)
+
+    @_quiet
+    def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
+        return padding.backward_input(dy, spec, out)
+
+    @_quiet
+    def matmul_forward(
+        self,
+        a: Array,
+        b: Array,
+        bias: Array | None,
+        spec: MatmulSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        self._algorithm("matmul_forward", spec, algorithm)
+        return matmul.forward(a, b, bias, spec, out)
+
+    # -- elementwise -------------------------------------------------------------------------------------------------
+    @_quiet
+    def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
+        return elementwise.activation_forward(x, spec, out)
+
+    @_quiet
+    def activation_backward_input(
+        self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None
+    ) -> Array:
+        return elementwise.activation_backward_input(dy, saved, spec, out)
+
+    @_quiet
+    def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
+        return elementwise.binary(a, b, spec, out)
+
+    @_quiet
+    def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:
+        return elementwise.scalar(x, value, spec, out)
+
+    @_quiet
+    def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
+        return elementwise.cast(x, spec, out)
+
+    @_quiet
+    def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
+        return elementwise.fill(value, spec, out)
+
+    @_quiet
+    def accumulate_update(self, target: Array, source: Array, spec: ArraySpec) -> None:
+        elementwise.accumulate(target, source)
+
+    @_quiet
+    def dropout_forward(
+        self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array]:
+        return philox.dropout(x, state, spec, out), state.copy()
+
+    @_quiet
+    def dropout_backward_input(self, dy: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> Array:
+        return philox.dropout(dy, state, spec, out)
+
+    @_quiet
+    def counter_update(self, counter: Array, index: int, increment: int) -> None:
+        wrapped = np.array([(int(counter[index]) + increment) & 0xFFFFFFFF], np.uint32)
+        counter[index : index + 1] = wrapped.view(counter.dtype)
+
+    # -- along rows --------------------------------------------------------------------------------------------------
+    @_quiet
+    def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        return rows.reduce_forward(x, spec, out)
+
+    @_quiet
+    def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
+        return rows.reduce_backward_input(dy, spec, out)
+
+    @_quiet
+    def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        return rows.softmax_forward(x, spec, out)
+
+    @_quiet
+    def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
+        return rows.softmax_backward_input(dy, y, spec, out)
+
+    @_quiet
+    def cross_entropy_forward(
+        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
+        return losses.cross_entropy(logits, labels, weight, spec)
+
+    @_quiet
+    def cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
+        return losses.cross_entropy_backward(dy, dlogits, factor, spec, out)
+
+    @_quiet
+    def binary_cross_entropy_forward(
+        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
+    ) -> tuple[Array, Array]:
+        return losses.binary_cross_entropy(logits, targets, spec)
+
+    @_quiet
+    def binary_cross_entropy_backward_logits(
+        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
+    ) -> Array:
+        return losses.binary_cross_entropy_backward(dy, dlogits, spec, out)
+
+    @_quiet
+    def gather_forward(
+        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
+    ) -> Array:
+        return rows.gather(source, order, cursor, spec, out)
+
+    @_quiet
+    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
+        rows.update_metrics(totals, loss, logits, labels, spec)
+
+    # -- optimizers --------------------------------------------------------------------------------------------------
+    @_quiet
+    def sgd_update(
+        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+    ) -> None:
+        optimizers.sgd(parameters, velocity, gradients, flags, hyper, spec)
+
+    @_quiet
+    def adam_update(
+        self,
+        parameters: Array,
+        first_moment: Array,
+        second_moment: Array,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        step: Array,
+        spec: AdamSpec,
+    ) -> None:
+        optimizers.adam(parameters, first_moment, second_moment, gradients, flags, hyper, step, spec)

@@ -1,0 +1,71 @@
+"""Operations that treat every element alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.backends.numpy_backend.activations import activate, activation_gradient
+from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
+from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec
+
+_BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide}
+
+
+def activation_forward(x: np.ndarray, spec: ActivationSpec, out: np.ndarray | None) -> np.ndarray:
+    """activation(x)."""
+    y = output(out, x.shape, spec.dtype)
+    return store(activate(widened(x, spec.dtype), spec.kind, spec.slope, workplace(y, spec.dtype)), y)
+
+
+def activation_backward_input(
+    dy: np.ndarray, saved: np.ndarray, spec: ActivationSpec, out: np.ndarray | None
+) -> np.ndarray:
+    """dy * activation'."""
+    dx = output(out, dy.shape, spec.dtype)
+    wide_dy, wide_saved = widened(dy, spec.dtype), widened(saved, spec.dtype)
+    return store(activation_gradient(wide_dy, wide_saved, spec.kind, spec.slope, workplace(dx, spec.dtype)), dx)
+
+
+def binary(a: np.ndarray, b: np.ndarray, spec: BinarySpec, out: np.ndarray | None) -> np.ndarray:
+    """a (op) b, broadcast; NumPy computes halves in float32 and rounds once."""
+    y = output(out, spec.y_shape, spec.dtype)
+    _BINARY[spec.kind](a, b, out=y)
+    return y
+
+
+def scalar(x: np.ndarray, value: float, spec: ScalarSpec, out: np.ndarray | None) -> np.ndarray:
+    """x (op) value, the value rounded to the accumulation type."""
+    y = output(out, x.shape, spec.dtype)
+    wide, result = widened(x, spec.dtype), workplace(y, spec.dtype)
+    number = wide.dtype.type(value)
+    if spec.kind == "add":
+        np.add(wide, number, out=result)
+    elif spec.kind == "multiply":
+        np.multiply(wide, number, out=result)
+    elif spec.kind == "subtract_from":
+        np.subtract(number, wide, out=result)
+    elif spec.kind == "divide_into":
+        np.divide(number, wide, out=result)
+    else:
+        np.power(wide, number, out=result)
+    return store(result, y)
+
+
+def cast(x: np.ndarray, spec: CastSpec, out: np.ndarray | None) -> np.ndarray:
+    """x in another type."""
+    y = output(out, x.shape, spec.dtype)
+    np.copyto(y, x, casting="unsafe")
+    return y
+
+
+def fill(value: float, spec: ArraySpec, out: np.ndarray | None) -> np.ndarray:
+    """Equal elements."""
+    y = output(out, (spec.count,) if out is None else out.shape, spec.dtype)
+    y.fill(dtypes.numpy_dtype(spec.dtype).type(value))
+    return y
+
+
+def accumulate(target: np.ndarray, source: np.ndarray) -> None:
+    """target += source."""
+    np.add(target, source, out=target)

@@ -1,0 +1,103 @@
+"""Convolution as matrix products of gathered windows, block by block.
+
+See `convolution` for the rule on non-finite values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gpucnn.backends.numpy_backend.columns import Columns
+from gpucnn.backends.numpy_backend.epilogue import Epilogue
+from gpucnn.backends.numpy_backend.scratch import Scratch
+from gpucnn.backends.numpy_backend.windows import Axis, Windows, blocks, windows_of
+from gpucnn.specs import Conv2dSpec
+
+
+def forward(
+    x: np.ndarray, filters: np.ndarray, epilogue: Epilogue, spec: Conv2dSpec, y: np.ndarray, scratch: Scratch
+) -> None:
+    """Write activation(x * filters + bias) to y; filters (K, R, S, C/groups) in the type of the sums."""
+    matrix = filters.reshape(spec.groups, spec.k // spec.groups, -1).transpose(0, 2, 1)
+    correlate(x, matrix, windows_of(spec), y, epilogue, scratch)
+
+
+def backward_input(dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np.ndarray, scratch: Scratch) -> None:
+    """Write the gradient of x to dx.
+
+    Input positions that stand at the same place between strides meet the same taps, so that each such phase of dx is a
+    correlation of dy, of stride 1, with a part of the mirrored filters. Nothing is multiplied with inserted zeros.
+    """
+    per_group = filters.reshape(spec.groups, spec.k // spec.groups, *filters.shape[1:])
+    sides = [
+        [_phase(start, size, count, taps, stride, dilation, pad) for start in range(min(stride, size))]
+        for size, count, taps, stride, dilation, pad in (
+            (spec.h, spec.p, spec.r, spec.stride[0], spec.dilation[0], spec.pads[0]),
+            (spec.w, spec.q, spec.s, spec.stride[1], spec.dilation[1], spec.pads[2]),
+        )
+    ]
+    epilogue = Epilogue(None, "linear", 0.0)
+    for i, (row_taps, rows) in enumerate(sides[0]):
+        for j, (column_taps, columns) in enumerate(sides[1]):
+            phase = dx[:, i :: spec.stride[0], j :: spec.stride[1]]
+            if rows.taps == 0 or columns.taps == 0:
+                phase[...] = 0
+                continue
+            part = per_group[:, :, row_taps][:, :, :, column_taps].transpose(0, 2, 3, 1, 4)
+            matrix = part.reshape(spec.groups, -1, part.shape[-1])
+            correlate(dy, matrix, Windows(rows, columns), phase, epilogue, scratch)
+
+
+def backward_weight(dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, filters: np.ndarray, scratch: Scratch) -> None:
+    """Write the gradient of the filters to `filters` (K, R, S, C/groups), in the type of the sums."""
+    columns = Columns(windows_of(spec), spec.groups, spec.c // spec.groups, filters.dtype, scratch)
+    sums = np.zeros((spec.groups, spec.k // spec.groups, columns.width), filters.dtype)
+    product = scratch.array("product", sums.shape, sums.dtype)
+    for block in blocks(spec.n, spec.p, spec.q, columns.positions):
+        gradient = dy[block].reshape(-1, spec.groups, spec.k // spec.groups).astype(filters.dtype, copy=False)
+        np.matmul(gradient.transpose(1, 2, 0), columns.gather(x, block), out=product)
+        np.add(sums, product, out=sums)
+    np.copyto(filters, sums.reshape(filters.shape))
+
+
+def correlate(
+    images: np.ndarray, matrix: np.ndarray, windows: Windows, out: np.ndarray, epilogue: Epilogue, scratch: Scratch
+) -> None:
+    """Write the products of all windows with a matrix (groups, taps * channels, filters) to `out`.
+
+    `out` is (N, P, Q, groups * filters). It may be strided, or of a storage type that results are rounded to.
+    """
+    groups, _, filters = matrix.shape
+    columns = Columns(windows, groups, images.shape[-1] // groups, matrix.dtype, scratch)
+    in_place = out.dtype == matrix.dtype and out.flags.c_contiguous
+    n, p, q, _ = out.shape
+    for block in blocks(n, p, q, columns.positions):
+        shape = (*block.shape, groups * filters)
+        values = out[block] if in_place else scratch.array("values", shape, matrix.dtype)
+        per_group = values.reshape(-1, groups, filters).transpose(1, 0, 2)
+        np.matmul(columns.gather(images, block), matrix, out=per_group)
+        epilogue(values)
+        if not in_place:
+            np.copyto(out[block], values, casting="unsafe")
+
+
+def _phase(start: int, size: int, count: int, taps: int, stride: int, dilation: int, pad: int) -> tuple[slice, Axis]:
+    """Return the taps that meet the input positions start, start + stride, …, last first, and where they stand in dy.
+
+    Position h meets tap r of output p when h = p*stride - pad + r*dilation. With h = start + i*stride, r must solve
+    r*dilation = start + pad modulo stride: every `period`-th tap, whose outputs are dilation/gcd apart.
+    """
+    common = math.gcd(stride, dilation)
+    period, step = stride // common, dilation // common
+    positions = -(-(size - start) // stride)
+    chosen = [r for r in range(min(period, taps)) if (start + pad - r * dilation) % stride == 0]
+    if not chosen:
+        return slice(0, 0), Axis(count, positions, 0, 1, 1, 0)
+    first = chosen[0]
+    number = (taps - 1 - first) // period + 1
+    last = first + (number - 1) * period
+    return slice(last, first - 1 if first else None, -period), Axis(
+        count, positions, number, 1, step, (start + pad - last * dilation) // stride
+    )

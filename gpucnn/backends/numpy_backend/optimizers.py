@@ -1,0 +1,86 @@
+"""Optimizer steps on a flat buffer, in blocks that share their flags and fit the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.backends.numpy_backend.storage import store, widened
+from gpucnn.specs import AdamSpec, SgdSpec
+from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
+
+BLOCK_ELEMENTS = 32 * 1024
+
+
+def sgd(
+    parameters: np.ndarray,
+    velocity: np.ndarray | None,
+    gradients: np.ndarray,
+    flags: np.ndarray,
+    hyper: np.ndarray,
+    spec: SgdSpec,
+) -> None:
+    """One step of stochastic gradient descent."""
+    rate, momentum, decay = hyper
+    for part, decayed in _trainable(flags, spec.count, spec.dtype):
+        p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
+        if decayed and decay:
+            g = g + decay * p
+        if velocity is not None:
+            v = widened(velocity[part], spec.dtype) * momentum
+            v += g
+            store(v, velocity[part])
+            g = g + momentum * v if spec.nesterov else v
+        store(p - rate * g, parameters[part])
+
+
+def adam(
+    parameters: np.ndarray,
+    first_moment: np.ndarray,
+    second_moment: np.ndarray,
+    gradients: np.ndarray,
+    flags: np.ndarray,
+    hyper: np.ndarray,
+    step: np.ndarray,
+    spec: AdamSpec,
+) -> None:
+    """One step of Adam or AdamW."""
+    accumulation = np.dtype(dtypes.accumulator(spec.dtype)).type
+    rate, beta1, beta2, epsilon, decay = hyper
+    t = int(step.reshape(-1)[0])
+    correction1, correction2 = (accumulation(1 - float(beta) ** t) for beta in (beta1, beta2))
+    for part, decayed in _trainable(flags, spec.count, spec.dtype):
+        p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
+        if decayed and decay:
+            if spec.decoupled:
+                p = p - rate * decay * p
+            else:
+                g = g + decay * p
+        m = widened(first_moment[part], spec.dtype) * beta1
+        m += (1 - beta1) * g
+        v = widened(second_moment[part], spec.dtype) * beta2
+        v += (1 - beta2) * (g * g)
+        store(m, first_moment[part])
+        store(v, second_moment[part])
+        v /= correction2
+        np.sqrt(v, out=v)
+        v += epsilon
+        m /= correction1
+        m *= rate
+        m /= v
+        store(p - m, parameters[part])
+
+
+def _trainable(flags: np.ndarray, count: int, dtype: str) -> Iterator[tuple[slice, bool]]:
+    """Yield the parts of the buffer that are trained, and whether they are decayed."""
+    per_flag = elements_per_flag(dtype)
+    used = flags[: -(-count // per_flag)]
+    changes = np.flatnonzero(used[1:] != used[:-1]) + 1
+    bounds = [0, *changes.tolist(), len(used)] if len(used) else [0]
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        if used[begin] & TRAINABLE:
+            stop = min(end * per_flag, count)
+            for start in range(begin * per_flag, stop, BLOCK_ELEMENTS):
+                yield slice(start, min(start + BLOCK_ELEMENTS, stop)), bool(used[begin] & DECAYED)
