@@ -112,7 +112,7 @@ def _precompiled_shim(build: str) -> Path:
         for header in toolchain.SHIM.iterdir():
             shutil.copy(header, folder)
         flags = [*toolchain.BUILDS[build], *toolchain.machine_flags(), "-x", "c++-header"]
-        header = toolchain.SHIM_HEADER  # relative, because messages will show this path
-        toolchain.run([*flags, header, "-o", f"{header}.gch"], what="the emulator's header", folder=folder)
+        shim = toolchain.SHIM_HEADER  # relative, because messages will show this path
+        toolchain.run([*flags, shim, "-o", f"{shim}.gch"], what="the emulator's header", folder=folder)
 
     return object_cache.cached_directory(f"shim_{build}_{_shim_key(build)}", precompile) / toolchain.SHIM_HEADER
