@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Model", "Parameter", "Sequential", "Tensor", "capture", "datasets", "from_dlpack", "functional", "get_backend", "initializers",
-    "layers", "load_weights", "losses", "metrics", "no_grad", "optimizers", "require_gpu", "save_weights", "seed", "set_backend",
-    "tensor", "use_backend", "zoo",
+    "Model", "Parameter", "Sequential", "Tensor", "capture", "datasets", "from_dlpack", "functional", "get_backend",
+    "initializers", "layers", "load_weights", "losses", "metrics", "no_grad", "optimizers", "require_gpu",
+    "save_weights", "seed", "set_backend", "tensor", "use_backend", "zoo",
 ]  # fmt: skip
 
 _HOMES = {
     "Model": "model", "Sequential": "model", "Parameter": "parameters", "Tensor": "autograd", "from_dlpack": "autograd",
-    "no_grad": "autograd", "tensor": "autograd", "get_backend": "backends", "require_gpu": "backends", "set_backend": "backends",
-    "use_backend": "backends", "seed": "generator", "capture": "training", "load_weights": "training", "save_weights": "training",
+    "no_grad": "autograd", "tensor": "autograd", "get_backend": "backends", "require_gpu": "backends",
+    "set_backend": "backends", "use_backend": "backends", "seed": "generator", "capture": "training",
+    "load_weights": "training", "save_weights": "training",
 }  # fmt: skip
 
 

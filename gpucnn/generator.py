@@ -17,8 +17,8 @@ SEED_LOW, SEED_HIGH, STEP = 0, 1, 2
 class Generator:
     """A seed, numbered streams, and a step counter in the memory of each backend that uses it.
 
-    Kernels draw Philox4x32-10 words with key = seed and counter = (element/4 low, element/4 high, stream, step), so that
-    masks are equal on every backend. Weights and permutations are drawn on the host.
+    Kernels draw Philox4x32-10 words with key = seed and counter = (element/4 low, element/4 high, stream, step), so
+    that masks are equal on every backend. Weights and permutations are drawn on the host.
 
     Args:
         seed: 0 to 2**64 - 1.

@@ -1,7 +1,7 @@
 """Initial weights, drawn on the host for every backend.
 
-Fan-in is the number of inputs of one output, fan-out the number of outputs of one input; for filters (K, R, S, C) they are
-R*S*C and R*S*K, for a weight (units, features) features and units.
+Fan-in is the number of inputs of one output, fan-out the number of outputs of one input; for filters (K, R, S, C)
+they are R*S*C and R*S*K, for a weight (units, features) features and units.
 """
 
 from __future__ import annotations

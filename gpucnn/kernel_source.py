@@ -1,4 +1,4 @@
-"""Kernel text: find `kernels/` by path, expand quoted includes into one text, prepend macros, read the entries' signatures.
+"""Kernel text: find `kernels/`, expand quoted includes into one text, prepend macros, read the entries' signatures.
 
 One composed text goes to NVRTC, nvcc and g++ alike. It holds every include and every macro, because compilers' disk
 caches are keyed by the text alone.
@@ -38,7 +38,7 @@ def kernel_directory() -> Path:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel entry: its name, element type as spelled, and whether it points, is const, is in/out."""
+    """One parameter of a kernel entry: its name, element type as spelled, and whether it points, is const or in/out."""
 
     name: str
     type: str

@@ -34,7 +34,8 @@ def logits_of(prediction: Tensor, from_logits: bool, what: str) -> Tensor:
         return prediction
     if prediction.logits is None:
         raise ValueError(
-            f"{what}: the prediction must end in softmax; add Activation('softmax'), or use {what}(from_logits=True) for raw outputs"
+            f"{what}: the prediction must end in softmax; add Activation('softmax'), "
+            f"or use {what}(from_logits=True) for raw outputs"
         )
     return prediction.logits
 
@@ -43,7 +44,7 @@ class SparseCategoricalCrossentropy(Loss):
     """Softmax cross-entropy with integer labels; see `gpucnn.functional.cross_entropy`.
 
     Args:
-        from_logits: whether predictions are raw outputs; otherwise they must end in softmax, which is fused with the loss.
+        from_logits: whether predictions are raw outputs; else they must end in softmax, which is fused with the loss.
     """
 
     def __init__(self, from_logits: bool = False) -> None:

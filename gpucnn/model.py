@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.layers import Dropout, Layer
 from gpucnn.layers.layer import Shape, Surroundings, snake_case, surrounded, surroundings
-from gpucnn.parameters import ParameterBuffer, pack
+from gpucnn.parameters import pack
 from gpucnn.specs.base import integer
 from gpucnn.training import loop
 from gpucnn.training.loop import EpochRunner, History
@@ -40,7 +41,6 @@ class Model(Layer):
         self.training = False
         self._generator: Generator | None = None
         self._backend: Backend | None = None
-        self._buffers: tuple[ParameterBuffer, ...] = ()
         self._sample_shape: Shape | None = None
         self._output_shape: Shape | None = None
         self._stochastic = False
@@ -68,10 +68,11 @@ class Model(Layer):
         Raises:
             ValueError: a layer does not fit the one before it.
         """
-        self._backend = self.backend
+        around = surroundings()
+        self._backend = around.backend if around else self.backend
         self._sample_shape = tuple(integer(n, "model: input_shape", 1) for n in input_shape)
         self._name_layers()
-        with surrounded(self._lend(training=False)):
+        with surrounded(around or self._lend(training=False)):
             self._output_shape = self.trace(self._sample_shape)
         self._finish_build()
 
@@ -87,27 +88,38 @@ class Model(Layer):
         for layer in self.layers_inside():
             for attribute, parameter in layer.own_parameters().items():
                 parameter.name = f"{layer.name}.{attribute}"
+        dropouts = [layer for layer in self.layers_inside() if isinstance(layer, Dropout)]
+        for stream, layer in enumerate(dropouts):
+            layer.stream = stream
+        self._stochastic = any(layer.rate > 0 for layer in dropouts)
+        for layer in self.layers_inside():
+            if isinstance(layer, Model):
+                layer._backend = self.backend
         parameters = self.parameters()
-        self._buffers = pack(parameters, self.backend) if parameters else ()
-        self._stochastic = any(isinstance(layer, Dropout) and layer.rate > 0 for layer in self.layers_inside())
+        if parameters:
+            pack(parameters, self.backend)
         if self._optimizer is not None and parameters:
             self._optimizer.bind(parameters)
 
     def _name_layers(self) -> None:
         """Number unnamed layers by kind within this model: conv2d_1, conv2d_2, activation_1 …"""
         layers = [layer for layer in self.layers_inside() if layer is not self]
-        taken = {layer.name for layer in layers if layer.name}
+        given = [layer.name for layer in layers if layer.name and not layer.numbered]
+        if len(set(given)) != len(given):
+            raise ValueError(f"model: layer names must differ, got {sorted(n for n in given if given.count(n) > 1)}")
+        taken = set(given)
+        unnamed = []
         for layer in layers:
-            if layer.name is None:
-                kind = snake_case(_KEPT_NAMES.get(type(layer).__name__, type(layer).__name__))
-                number = next(i for i in range(1, len(layers) + len(taken) + 2) if f"{kind}_{i}" not in taken)
-                layer.name = f"{kind}_{number}"
+            # A numbered layer comes from another model, perhaps with a number that is taken here.
+            if layer.name is None or (layer.numbered and layer.name in taken):
+                unnamed.append(layer)
+            else:
                 taken.add(layer.name)
-        names = [layer.name for layer in {id(layer): layer for layer in layers}.values()]
-        if len(set(names)) != len(names):
-            raise ValueError(
-                f"model: layer names must differ, got {sorted(n for n in names if n and names.count(n) > 1)}"
-            )
+        for layer in unnamed:
+            kind = snake_case(_KEPT_NAMES.get(type(layer).__name__, type(layer).__name__))
+            number = next(i for i in range(1, len(taken) + 2) if f"{kind}_{i}" not in taken)
+            layer.name, layer.numbered = f"{kind}_{number}", True
+            taken.add(layer.name)
 
     def _lend(self, training: bool) -> Surroundings:
         return Surroundings(self.backend, self.dtype, self.generator, training)
@@ -119,13 +131,19 @@ class Model(Layer):
         Args:
             x: (N, …), of the model's dtype and backend; arrays are wrapped, uint8 is cast.
             training: whether dropout drops; None for the model's own state, or the enclosing model's.
+
+        Raises:
+            ValueError: samples of another shape than the model was built for.
+            TypeError: another dtype.
+            DeviceError: a tensor of another backend.
         """
         around = surroundings()
         if around is not None:
-            return super().__call__(x)
-        t = as_tensor(x, self.backend, what="model: x") if self._backend is None or not isinstance(x, Tensor) else x
-        if t.backend is not self.backend:
-            t = as_tensor(t, self.backend, what="model: x")
+            with surrounded(around if training is None else replace(around, training=training)):
+                return super().__call__(x)
+        t = as_tensor(x, self.backend, what="model: x")
+        if not t.shape:
+            raise ValueError("model: x must have a batch axis, got a scalar")
         if t.dtype != self.dtype:
             raise TypeError(f"model: x must be {self.dtype}, got {t.dtype}; convert it, dtypes are never mixed")
         self.ensure_built(tuple(t.shape[1:]))
@@ -260,7 +278,8 @@ class Model(Layer):
             epochs: at least 0.
             verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
             validation_data: (x, y) evaluated after every epoch.
-            shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on counting.
+            shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on
+                counting.
 
         Returns:
             History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
@@ -303,8 +322,10 @@ class Model(Layer):
         return loop.predict(self, samples, size)
 
     def _require_optimizer(self) -> None:
-        if not self.optimizer.buffers:
-            self.optimizer.bind(self.parameters())
+        parameters = self.parameters()
+        if not any(p.trainable for p in parameters):
+            raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
+        self.optimizer.bind(parameters)
 
     def _checked_samples(self, x: Any, what: str) -> np.ndarray:
         host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
@@ -395,8 +416,11 @@ class Sequential(Model):
             ValueError: the layer does not fit the one before it.
         """
         self._append(layer)
-        self.built = False
-        self._build_if_shaped()
+        try:
+            self._build_if_shaped()
+        except BaseException:
+            self.layers.pop()
+            raise
 
     def _append(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):

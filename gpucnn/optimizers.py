@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,16 +14,41 @@ from gpucnn.parameters import Parameter, ParameterBuffer, pack
 from gpucnn.specs import AdamSpec, SgdSpec
 
 
-def _number(value: Any, what: str, low: float, high: float, *, open_high: bool = False) -> float:
-    number = (
-        float(value)
-        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        else math.nan
-    )
-    if not (low <= number <= high) or math.isinf(number) or (open_high and number == high):
-        upper = "" if math.isinf(high) else f" and {'below' if open_high else 'at most'} {high:g}"
-        raise ValueError(f"{what} must be a number of at least {low:g}{upper}, got {value!r}")
-    return number
+def _number(value: Any, what: str, below: float = math.inf) -> float:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if number and 0.0 <= value < below:
+        return float(value)
+    upper = "" if math.isinf(below) else f" and below {below:g}"
+    raise ValueError(f"{what} must be a number of at least 0{upper}, got {value!r}")
+
+
+class Hyper:
+    """A hyper-parameter, at least 0: checked when assigned, then copied to device memory, where captured steps see it.
+
+    Args:
+        below: what it must be below.
+    """
+
+    def __init__(self, below: float = math.inf) -> None:
+        self._below = below
+        self._name = ""
+
+    def __set_name__(self, owner: type[Optimizer], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, optimizer: None, owner: type[Optimizer]) -> Hyper: ...
+
+    @overload
+    def __get__(self, optimizer: Optimizer, owner: type[Optimizer]) -> float: ...
+
+    def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> float | Hyper:
+        return self if optimizer is None else optimizer.values[self._name]
+
+    def __set__(self, optimizer: Optimizer, value: float) -> None:
+        what = f"{type(optimizer).__name__}: {self._name}"
+        optimizer.values[self._name] = _number(value, what, self._below)
+        optimizer.write_hyper()
 
 
 class Optimizer:
@@ -32,18 +57,24 @@ class Optimizer:
     A model binds its optimizer when it is built; for a custom loop call `bind(model.parameters())`, then
     `loss.backward(); optimizer.step()`.
 
+    Its numbers may be assigned later, also between replays of a captured step.
+
     Args:
-        learning_rate: at least 0; may be assigned later, also between replays of a captured step.
+        learning_rate: at least 0.
         weight_decay: at least 0; applies to weights, not to biases.
     """
 
+    learning_rate = Hyper()
+    weight_decay = Hyper()
+
     def __init__(self, learning_rate: float, weight_decay: float) -> None:
-        self._rate = _number(learning_rate, f"{type(self).__name__}: learning_rate", 0.0, math.inf)
-        self.weight_decay = _number(weight_decay, f"{type(self).__name__}: weight_decay", 0.0, math.inf)
+        self.values: dict[str, float] = {}
         self.buffers: tuple[ParameterBuffer, ...] = ()
         self._state: list[dict[str, Any]] = []
         self._hyper: list[Any] = []
         self._count: Any = None
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
 
     # -- for subclasses ---------------------------------------------------------------------------------------------
     def hyper(self) -> list[float]:
@@ -59,26 +90,20 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} does not define update(self, buffer, state, hyper, count)")
 
     # -- for users --------------------------------------------------------------------------------------------------
-    @property
-    def learning_rate(self) -> float:
-        """The step size."""
-        return self._rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._rate = _number(value, f"{type(self).__name__}: learning_rate", 0.0, math.inf)
-        self._write_hyper()
-
     def bind(self, parameters: Iterable[Parameter]) -> None:
-        """Pack parameters into buffers and make their moments, all zero. Binding the same parameters again changes nothing.
+        """Pack parameters into buffers and make their moments, all zero; binding the same ones again changes nothing.
 
         Raises:
             ValueError: there are none, or they live on different backends.
+            TypeError: something else than a Parameter is among them.
         """
         wanted = list(parameters)
+        for p in wanted:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"{type(self).__name__}: expected parameters, got {type(p).__name__}")
         if not wanted:
             raise ValueError(f"{type(self).__name__}: no parameters to optimize; is the model built?")
-        if len({p.backend.name for p in wanted}) > 1:
+        if any(p.backend is not wanted[0].backend for p in wanted):
             raise ValueError(
                 f"{type(self).__name__}: parameters on different backends: {sorted({p.backend.name for p in wanted})}"
             )
@@ -89,7 +114,7 @@ class Optimizer:
         self._state = [self.make_state(b) for b in buffers]
         self._hyper = [b.backend.from_host(np.zeros(len(self.hyper()), self._acc(b))) for b in buffers]
         self._count = self._backend.from_host(np.zeros(1, np.int32))
-        self._write_hyper()
+        self.write_hyper()
 
     def step(self) -> None:
         """Change every trainable parameter by its gradient; parameters that no gradient reached have gradient 0.
@@ -112,37 +137,46 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for buffer in self.buffers:
-            for parameter in buffer.parameters:
-                parameter.zero_grad()
+            buffer.zero_grad()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the moments as `<parameter>.<moment>` and the step count as `step`, on the host."""
-        found = {"step": self._backend.to_host(self._count)} if self.buffers else {}
-        for buffer, state in zip(self.buffers, self._state, strict=True):
-            for moment, flat in state.items():
-                for parameter, view in zip(buffer.parameters, buffer.views(flat), strict=True):
-                    found[f"{parameter.name}.{moment}"] = self._backend.to_host(view)
-        return found
+        """Return the moments as `<parameter>.<moment>` and the step count as `step`, on the host.
 
-    def load_state_dict(self, values: dict[str, np.ndarray]) -> None:
+        Raises:
+            ValueError: two parameters have the same name.
+        """
+        found = {"step": self._backend.to_host(self._count)} if self.buffers else {}
+        return found | {name: self._backend.to_host(view) for name, view in self._moments()}
+
+    def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
         """Copy a state_dict of the same optimizer and model in.
 
         Raises:
-            ValueError: names or shapes differ; nothing is changed then.
+            ValueError: names or shapes differ, or two parameters have the same name; nothing is changed then.
         """
-        mine = self.state_dict()
-        if mine.keys() != values.keys() or any(mine[k].shape != values[k].shape for k in mine):
-            raise ValueError(f"optimizer state differs: {sorted(set(mine) ^ set(values))[:5] or 'shapes'}")
-        self._backend.copy(self._count, np.ascontiguousarray(values["step"], np.int32))
-        for buffer, state in zip(self.buffers, self._state, strict=True):
-            for moment, flat in state.items():
-                for parameter, view in zip(buffer.parameters, buffer.views(flat), strict=True):
-                    self._backend.copy(
-                        view,
-                        np.ascontiguousarray(
-                            values[f"{parameter.name}.{moment}"], mine[f"{parameter.name}.{moment}"].dtype
-                        ),
-                    )
+        mine = {"step": self._count, **dict(self._moments())} if self.buffers else {}
+        wrong = [f"missing {name}" for name in mine if name not in values]
+        wrong += [f"unexpected {name}" for name in values if name not in mine]
+        for name in mine.keys() & values.keys():
+            if np.shape(values[name]) != tuple(mine[name].shape):
+                wrong.append(f"{name} is {np.shape(values[name])}, expected {tuple(mine[name].shape)}")
+        if wrong:
+            raise ValueError("optimizer state: " + "; ".join(sorted(wrong)))
+        for name, array in mine.items():
+            self._backend.copy(array, np.asarray(values[name], array.dtype, order="C"))
+
+    def _moments(self) -> list[tuple[str, Any]]:
+        """Return every parameter's part of every moment, by name."""
+        found = [
+            (f"{parameter.name}.{moment}", view)
+            for buffer, state in zip(self.buffers, self._state, strict=True)
+            for moment, flat in state.items()
+            for parameter, view in zip(buffer.parameters, buffer.views(flat), strict=True)
+        ]
+        names = [name for name, _ in found]
+        if len(set(names)) != len(names):
+            raise ValueError(f"optimizer state: parameters need names that differ, got {sorted(names)}")
+        return found
 
     @property
     def _backend(self) -> Backend:
@@ -152,7 +186,7 @@ class Optimizer:
     def _acc(buffer: ParameterBuffer) -> Any:
         return dtypes.numpy_dtype(dtypes.accumulator(buffer.dtype))
 
-    def _write_hyper(self) -> None:
+    def write_hyper(self) -> None:
         for buffer, hyper in zip(self.buffers, self._hyper, strict=True):
             buffer.backend.copy(hyper, np.array(self.hyper(), self._acc(buffer)))
 
@@ -171,13 +205,23 @@ class SGD(Optimizer):
         self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        self.momentum = _number(momentum, "SGD: momentum", 0.0, 1.0, open_high=True)
-        if nesterov and not self.momentum:
+        self._momentum = _number(momentum, "SGD: momentum", 1.0)
+        if nesterov and not self._momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
-        self.nesterov = bool(nesterov)
+        self._nesterov = bool(nesterov)
+
+    @property
+    def momentum(self) -> float:
+        """The share of the velocity that is kept; fixed, for it decides whether there is one."""
+        return self._momentum
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether steps look ahead along the momentum; fixed, for it is compiled in."""
+        return self._nesterov
 
     def hyper(self) -> list[float]:
-        return [self._rate, self.momentum, self.weight_decay]
+        return [self.learning_rate, self.momentum, self.weight_decay]
 
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"velocity": buffer.zeros()} if self.momentum else {}
@@ -198,6 +242,9 @@ class Adam(Optimizer):
     """
 
     decoupled = False
+    beta_1 = Hyper(1.0)
+    beta_2 = Hyper(1.0)
+    epsilon = Hyper()
 
     def __init__(
         self,
@@ -208,12 +255,12 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        self.beta_1 = _number(beta_1, f"{type(self).__name__}: beta_1", 0.0, 1.0, open_high=True)
-        self.beta_2 = _number(beta_2, f"{type(self).__name__}: beta_2", 0.0, 1.0, open_high=True)
-        self.epsilon = _number(epsilon, f"{type(self).__name__}: epsilon", 0.0, math.inf)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
 
     def hyper(self) -> list[float]:
-        return [self._rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay]
+        return [self.learning_rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay]
 
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"first_moment": buffer.zeros(), "second_moment": buffer.zeros()}
@@ -248,7 +295,7 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay)
 
 
-_NAMED = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+_NAMED: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:

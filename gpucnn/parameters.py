@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from itertools import count
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.specs import ArraySpec
 from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
+
+_changes = count(1)
+"""Numbers every change of a parameter's value, so that two values never share a version."""
 
 
 class Parameter(Tensor):
@@ -30,7 +32,7 @@ class Parameter(Tensor):
         decayed: whether weight decay applies (by habit to weights, not to biases).
     """
 
-    __slots__ = ("_gradient", "_received", "buffer", "decayed", "name", "stale")
+    __slots__ = ("_changed", "_gradient", "buffer", "decayed", "name", "received", "stale")
 
     def __init__(
         self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True
@@ -41,13 +43,29 @@ class Parameter(Tensor):
         self.decayed = decayed
         self.buffer: ParameterBuffer | None = None
         self.stale = True
-        self._received = False
+        self.received = False
         self._gradient: Any = None
+        self._changed = next(_changes)
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of the value: an optimizer step, a replay, `assign`, a move."""
+        return self._changed if self.buffer is None else max(self._changed, self.buffer.changed)
+
+    @property
+    def pending(self) -> bool:
+        """Whether its gradient waits for an optimizer step."""
+        return not self.stale
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"parameter {self.name}" if self.name else f"a parameter of shape {self.shape}"
 
     @property
     def grad(self) -> Any:
         """The gradient's array, or None before the first backward pass and after `zero_grad()`."""
-        return self._gradient if self._received else None
+        return self._gradient if self.received else None
 
     @property
     def trainable(self) -> bool:
@@ -62,7 +80,9 @@ class Parameter(Tensor):
 
     def zero_grad(self) -> None:
         """Forget the gradient: the next backward pass overwrites it."""
-        self.stale, self._received = True, False
+        self.stale, self.received = True, False
+        if self.buffer is not None and not self.buffer.pending:
+            self.buffer.release()
 
     def assign(self, host: Any) -> None:
         """Copy new values in, of the same shape; their dtype is converted.
@@ -72,17 +92,21 @@ class Parameter(Tensor):
         """
         values = np.asarray(host)
         if values.shape != self.shape:
-            raise ValueError(f"parameter {self.name or '?'} has shape {self.shape}, got values of shape {values.shape}")
-        self.backend.copy(self.data, np.ascontiguousarray(values, dtype=dtypes.numpy_dtype(self.dtype)))
+            raise ValueError(f"{self.label} has shape {self.shape}, got values of shape {values.shape}")
+        self.backend.copy(self.data, np.asarray(values, dtypes.numpy_dtype(self.dtype), order="C"))
+        self._changed = next(_changes)
 
     def rehome(self, data: Any, gradient: Any, buffer: ParameterBuffer) -> None:
         """Take new arrays, views of a buffer that holds the value already."""
         self.data, self._gradient, self.buffer, self.backend = data, gradient, buffer, buffer.backend
-        self.zero_grad()
+        self._changed = next(_changes)
+        self.stale, self.received = True, False
 
     def gradient_target(self) -> Any:
         if not self.stale:
             return None
+        if self.buffer is not None:
+            self.buffer.claim()
         if self._gradient is None:
             self._gradient = self.backend.empty(self.shape, self.dtype)
         return self._gradient
@@ -96,11 +120,7 @@ class Parameter(Tensor):
             self.backend.copy(self.gradient_target(), gradient)
         else:
             self.backend.accumulate_update(self._gradient, gradient, ArraySpec(self.size, self.dtype))
-        self.stale, self._received = False, True
-
-
-_touched: ContextVar[list[ParameterBuffer] | None] = ContextVar("gpucnn_touched_buffers", default=None)
-_all: WeakSet[ParameterBuffer] = WeakSet()
+        self.stale, self.received = False, True
 
 
 class ParameterBuffer:
@@ -123,6 +143,8 @@ class ParameterBuffer:
         self.dtype = kinds.pop()
         self.parameters = tuple(parameters)
         self.retired = False
+        self.changed = next(_changes)
+        self._lock = threading.Lock()
         self._writer: int | None = None
         step = elements_per_flag(self.dtype)
         self.offsets: tuple[int, ...] = ()
@@ -143,7 +165,6 @@ class ParameterBuffer:
         for p, data, gradient in zip(self.parameters, self.views(self.data), self.views(self.gradient), strict=True):
             p.rehome(data, gradient, self)
         self.write_flags()
-        _all.add(self)
 
     def views(self, flat: Any) -> Iterator[Any]:
         """Cut an array of the buffer's length into one view for each parameter."""
@@ -167,15 +188,40 @@ class ParameterBuffer:
         """Note that this thread is training on the buffer.
 
         Raises:
-            RuntimeError: another thread has written gradients that no optimizer step has used yet.
+            RuntimeError: another thread has written gradients that no optimizer step has used yet, nor zero_grad
+                discarded, or replays a captured step.
         """
         me = threading.get_ident()
-        if self._writer not in (None, me):
-            raise RuntimeError("one model is being trained from two threads; give each thread its own model")
-        self._writer = me
-        used = _touched.get()
-        if used is not None and not any(b is self for b in used):
-            used.append(self)
+        with self._lock:
+            if self._writer not in (None, me):
+                raise RuntimeError(
+                    "one model is being trained from two threads; give each thread its own model, "
+                    "or call zero_grad() when the other one gave up"
+                )
+            self._writer = me
+
+    def release(self) -> None:
+        """Let any thread train next."""
+        self._writer = None
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.parameters:
+            p.stale, p.received = True, False
+        self.release()
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Claim the buffer while a captured step changes it inside the `with` block.
+
+        Raises:
+            RuntimeError: as claim.
+        """
+        self.claim()
+        try:
+            yield
+        finally:
+            self.finish_step()
 
     @property
     def pending(self) -> bool:
@@ -189,10 +235,11 @@ class ParameterBuffer:
                 self.backend.fill_forward(0.0, ArraySpec(p.size, self.dtype), out=gradient)
 
     def finish_step(self) -> None:
-        """Mark every gradient stale and let any thread train next."""
+        """Note that the values changed, mark every gradient stale and let any thread train next."""
         for p in self.parameters:
             p.stale = True
-        self._writer = None
+        self.changed = next(_changes)
+        self.release()
 
 
 def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBuffer, ...]:
@@ -212,19 +259,3 @@ def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBu
         )
         packed.append(home if same and home is not None else ParameterBuffer(group, backend))
     return tuple(packed)
-
-
-def pending_buffers(backend: Backend) -> list[ParameterBuffer]:
-    """Return the buffers of a backend whose gradients wait for an optimizer step."""
-    return [b for b in _all if b.backend is backend and not b.retired and b.pending]
-
-
-@contextmanager
-def touched_buffers() -> Iterator[list[ParameterBuffer]]:
-    """Collect the buffers that are trained on inside the `with` block."""
-    used: list[ParameterBuffer] = []
-    token = _touched.set(used)
-    try:
-        yield used
-    finally:
-        _touched.reset(token)

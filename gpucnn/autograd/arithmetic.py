@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.autograd.tape import record
-from gpucnn.autograd.tensors import Tensor, as_tensor, common_backend
+from gpucnn.autograd import tape, tensors
 from gpucnn.backends import Backend
 from gpucnn.specs import BinarySpec, MatmulSpec, ReduceSpec, ScalarSpec
 
-_Number = (int, float)
+if TYPE_CHECKING:
+    from gpucnn.autograd.tensors import Tensor
+
+_Number = (int, float, np.integer, np.floating)
 
 
 def _scalar(kind: str, x: Tensor, value: float, slope: Any) -> Tensor:
     """y = x (op) value; `slope(backend, dy, targets)` gives the gradient."""
     dtypes.require_floating(x.data.dtype, kind)
-    y = x.backend.scalar_forward(x.data, float(value), ScalarSpec(kind, x.size, x.dtype))
-    return record(y, (x,), slope)
+    y = x.backend.scalar_forward(x.data, value, ScalarSpec(kind, x.size, x.dtype))
+    return tape.record(y, (x,), slope)
 
 
 def _times(backend: Backend, x: Any, value: float, out: Any = None) -> Any:
@@ -41,11 +45,11 @@ def _sum_to(backend: Backend, dy: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _pair(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
-    backend = common_backend(a, b)
-    kind = next((t.dtype for t in (a, b) if isinstance(t, Tensor)), None)
+    backend = tensors.common_backend(a, b)
+    kind = next((t.dtype for t in (a, b) if isinstance(t, tensors.Tensor)), None)
     first, second = (
-        as_tensor(a, backend, dtype=kind, what=f"{what}: left side"),
-        as_tensor(b, backend, dtype=kind, what=f"{what}: right side"),
+        tensors.as_tensor(a, backend, dtype=kind, what=f"{what}: left side"),
+        tensors.as_tensor(b, backend, dtype=kind, what=f"{what}: right side"),
     )
     dtypes.require_floating(first.data.dtype, what)
     return first, second
@@ -54,10 +58,10 @@ def _pair(a: Any, b: Any, what: str) -> tuple[Tensor, Tensor]:
 def add(a: Any, b: Any) -> Tensor:
     """a + b with broadcasting; either may be a number."""
     if isinstance(b, _Number):
-        return _scalar("add", a, b, lambda dy, targets: (dy,))
+        return _scalar("add", a, float(b), lambda dy, targets: (dy,))
     x, y = _pair(a, b, "add")
     backend, x_shape, y_shape = x.backend, x.shape, y.shape
-    return record(
+    return tape.record(
         _binary("add", backend, x.data, y.data),
         (x, y),
         lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape)),
@@ -67,13 +71,13 @@ def add(a: Any, b: Any) -> Tensor:
 def subtract(a: Any, b: Any) -> Tensor:
     """a - b with broadcasting; either may be a number."""
     if isinstance(b, _Number):
-        return _scalar("add", a, -b, lambda dy, targets: (dy,))
+        return _scalar("add", a, -float(b), lambda dy, targets: (dy,))
     if isinstance(a, _Number):
         backend = b.backend
-        return _scalar("subtract_from", b, a, lambda dy, targets: (_times(backend, dy, -1.0),))
+        return _scalar("subtract_from", b, float(a), lambda dy, targets: (_times(backend, dy, -1.0),))
     x, y = _pair(a, b, "subtract")
     backend, x_shape, y_shape = x.backend, x.shape, y.shape
-    return record(
+    return tape.record(
         _binary("subtract", backend, x.data, y.data),
         (x, y),
         lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, _times(backend, dy, -1.0), y_shape)),
@@ -87,7 +91,7 @@ def multiply(a: Any, b: Any) -> Tensor:
         return _scalar("multiply", a, value, lambda dy, targets: (_times(backend, dy, value),))
     x, y = _pair(a, b, "multiply")
     backend, p, q = x.backend, x.data, y.data
-    return record(
+    return tape.record(
         _binary("multiply", backend, p, q),
         (x, y),
         lambda dy, targets: (
@@ -104,7 +108,7 @@ def divide(a: Any, b: Any) -> Tensor:
             raise ZeroDivisionError("divide: a tensor divided by the number 0")
         return multiply(a, 1.0 / b)
     if isinstance(a, _Number):
-        return multiply(power(b, -1.0), a)
+        return _divide_number(float(a), b)
     x, y = _pair(a, b, "divide")
     backend, q = x.backend, y.data
     result = _binary("divide", backend, x.data, q)
@@ -115,7 +119,20 @@ def divide(a: Any, b: Any) -> Tensor:
         dq = _times(backend, _binary("multiply", backend, dx, result), -1.0)
         return _sum_to(backend, dx, x_shape), _sum_to(backend, dq, tuple(q.shape))
 
-    return record(result, (x, y), backward)
+    return tape.record(result, (x, y), backward)
+
+
+def _divide_number(value: float, x: Tensor) -> Tensor:
+    """value / x; gradient: -dy * value / x**2."""
+    dtypes.require_floating(x.data.dtype, "divide")
+    backend, data = x.backend, x.data
+    y = backend.scalar_forward(data, value, ScalarSpec("divide_into", x.size, x.dtype))
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
+        slope = _binary("divide", backend, y, data)
+        return (_times(backend, _binary("multiply", backend, dy, slope), -1.0),)
+
+    return tape.record(y, (x,), backward)
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
@@ -125,6 +142,8 @@ def power(x: Tensor, exponent: float) -> Tensor:
     backend, data, e = x.backend, x.data, float(exponent)
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
+        if e == 0.0:
+            return (_times(backend, dy, 0.0),)
         slope = backend.scalar_forward(data, e - 1.0, ScalarSpec("power", data.size, data.dtype.name))
         return (_times(backend, _binary("multiply", backend, dy, slope), e),)
 
@@ -150,7 +169,7 @@ def matmul(a: Any, b: Any) -> Tensor:
             )
         return dx, dw
 
-    return record(backend.matmul_forward(p, q, None, spec), (x, y), backward)
+    return tape.record(backend.matmul_forward(p, q, None, spec), (x, y), backward)
 
 
 def _reduce_axis(backend: Backend, kind: str, x: Any, axis: int) -> Any:
@@ -196,7 +215,7 @@ def reduce(kind: str, x: Tensor, axis: int | Sequence[int] | None, keepdims: boo
             dy = backend.reduce_backward_input(dy, spec)
         return (dy.reshape(shape),)
 
-    return record(result, (x,), backward)
+    return tape.record(result, (x,), backward)
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -215,4 +234,4 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
         sizes[sizes.index(-1)] = x.size // known
     if math.prod(sizes) != x.size:
         raise ValueError(f"reshape: {x.size} elements of shape {old} do not fit {tuple(sizes)}")
-    return record(x.data.reshape(tuple(sizes)), (x,), lambda dy, targets: (dy.reshape(old),))
+    return tape.record(x.data.reshape(tuple(sizes)), (x,), lambda dy, targets: (dy.reshape(old),))

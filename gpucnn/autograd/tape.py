@@ -1,8 +1,9 @@
 """The tape: every result remembers its inputs and the closure that turns its gradient into theirs.
 
-A closure takes `(dy, targets)`: the gradient of the result and, for each input, an array to write that input's gradient to
-or None to allocate one. It returns one array or None for each input. It never captures its own result's Tensor, so a graph
-is freed by reference counting. Creation order is a topological order, so the walk needs neither recursion nor a heap.
+A closure takes `(dy, targets)`: the gradient of the result and, for each input, an array to write that input's
+gradient to or None to allocate one. It returns one array or None for each input. It never captures its own result's
+Tensor, so a graph is freed by reference counting. Creation order is a topological order, so the walk needs neither
+recursion nor a heap.
 """
 
 from __future__ import annotations
@@ -11,25 +12,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import ReferenceType, ref
 
-if TYPE_CHECKING:
-    from gpucnn.autograd.tensors import Tensor
+from gpucnn.autograd import tensors
 
 Closure = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
 _order = count()
 _recording: ContextVar[bool] = ContextVar("gpucnn_recording", default=True)
+_leaves: ContextVar[list[ReferenceType[tensors.Tensor]] | None] = ContextVar("gpucnn_leaves", default=None)
 
 
 class Node:
-    """What a result remembers: its place in the order of creation, its inputs and its closure (None once used)."""
+    """What a result remembers: its place in the order of creation, its inputs and their versions, and its closure.
 
-    __slots__ = ("closure", "inputs", "order")
+    The backward pass sets the closure to None and forgets the inputs, so that their memory is freed.
+    """
 
-    def __init__(self, inputs: tuple[Tensor | None, ...], closure: Closure) -> None:
+    __slots__ = ("closure", "inputs", "order", "versions")
+
+    def __init__(self, inputs: tuple[tensors.Tensor | None, ...], closure: Closure) -> None:
         self.order = next(_order)
         self.inputs = inputs
+        self.versions = tuple(0 if t is None else t.version for t in inputs)
         self.closure: Closure | None = closure
 
 
@@ -48,7 +54,18 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
-def record(data: Any, inputs: Sequence[Tensor | None], closure: Closure) -> Tensor:
+@contextmanager
+def received_leaves() -> Iterator[list[ReferenceType[tensors.Tensor]]]:
+    """Collect weak references to the tensors whose `.grad` a backward pass changes inside the `with` block."""
+    found: list[ReferenceType[tensors.Tensor]] = []
+    token = _leaves.set(found)
+    try:
+        yield found
+    finally:
+        _leaves.reset(token)
+
+
+def record(data: Any, inputs: Sequence[tensors.Tensor | None], closure: Closure) -> tensors.Tensor:
     """Make the Tensor of a result.
 
     Args:
@@ -56,44 +73,59 @@ def record(data: Any, inputs: Sequence[Tensor | None], closure: Closure) -> Tens
         inputs: what it was computed from; None for an argument that was not given. The first is a Tensor.
         closure: see the module's docstring.
     """
-    from gpucnn.autograd.tensors import Tensor
-
     backend = next(t.backend for t in inputs if t is not None)
-    result = Tensor(data, backend)
+    result = tensors.Tensor(data, backend)
     if _recording.get() and any(t is not None and t.requires_grad for t in inputs):
         result.requires_grad = True
         result.node = Node(tuple(inputs), closure)
     return result
 
 
-def walk(root: Tensor, seed: Any) -> None:
+def walk(root: tensors.Tensor, seed: Any) -> None:
     """Run the backward pass from `root`, whose gradient is `seed`.
 
     Raises:
-        RuntimeError: part of the graph has had its backward pass already.
+        RuntimeError: part of the graph has had its backward pass already, or a parameter changed since the forward
+            pass; no gradient has changed then.
     """
     reached = _reachable(root)
+    reached.sort(key=_order_of)
     gradients: dict[int, Any] = {id(root): seed}
-    for result in sorted(reached, key=lambda t: t.node.order, reverse=True):  # type: ignore[union-attr]
+    while reached:
+        result = reached.pop()
         node = result.node
         dy = gradients.pop(id(result), None)
-        if node is None or node.closure is None or dy is None:
+        if node is None or node.closure is None:
             continue
-        wanted = [t if t is not None and t.requires_grad else None for t in node.inputs]
+        closure, inputs = node.closure, node.inputs
+        node.closure, node.inputs = None, ()
+        if dy is None:
+            continue
+        wanted = [t if t is not None and t.requires_grad else None for t in inputs]
         targets = _targets(wanted)
-        closure, node.closure = node.closure, None
         for t, target, gradient in zip(wanted, targets, closure(dy, targets), strict=True):
             if t is None or gradient is None:
                 continue
             if t.node is None:
+                _note(t)
                 t.receive_gradient(gradient, gradient is target)
             else:
                 other = gradients.get(id(t))
                 gradients[id(t)] = gradient if other is None else t.add_arrays(other, gradient)
 
 
-def _reachable(root: Tensor) -> list[Tensor]:
-    found: dict[int, Tensor] = {}
+def _order_of(t: tensors.Tensor) -> int:
+    return -1 if t.node is None else t.node.order
+
+
+def _note(leaf: tensors.Tensor) -> None:
+    found = _leaves.get()
+    if found is not None and not any(other() is leaf for other in found):
+        found.append(ref(leaf))
+
+
+def _reachable(root: tensors.Tensor) -> list[tensors.Tensor]:
+    found: dict[int, tensors.Tensor] = {}
     stack = [root]
     while stack:
         t = stack.pop()
@@ -101,12 +133,17 @@ def _reachable(root: Tensor) -> list[Tensor]:
             continue
         if t.node.closure is None:
             raise RuntimeError("backward: this graph has had its backward pass; run the forward pass again")
+        for i, version in zip(t.node.inputs, t.node.versions, strict=True):
+            if i is not None and i.version != version:
+                raise RuntimeError(
+                    f"backward: {i.label} was changed after the forward pass that used it; run the forward pass again"
+                )
         found[id(t)] = t
         stack += [i for i in t.node.inputs if i is not None and i.requires_grad]
     return list(found.values())
 
 
-def _targets(wanted: Sequence[Tensor | None]) -> list[Any]:
+def _targets(wanted: Sequence[tensors.Tensor | None]) -> list[Any]:
     """Where each input's gradient may be written directly: once per leaf, because the second adds to the first."""
     seen: set[int] = set()
     targets = []

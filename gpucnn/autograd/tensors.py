@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.autograd import tape
-from gpucnn.backends import Backend, get_backend
+from gpucnn.autograd import arithmetic, tape
+from gpucnn.backends import Backend, get_backend, sharing_backend
 from gpucnn.errors import DeviceError
 from gpucnn.specs import ArraySpec, BinarySpec
 
@@ -44,6 +44,21 @@ class Tensor:
     def grad(self) -> Any:
         """The gradient that the last backward passes left, or None."""
         return self._grad
+
+    @property
+    def version(self) -> int:
+        """Grows when the array is changed in place, as parameters are: a graph that used it is void then."""
+        return 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a gradient that the next backward pass would add to."""
+        return self._grad is not None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"a tensor of shape {self.shape}"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,7 +138,7 @@ class Tensor:
             seed = self.backend.empty(self.shape, self.dtype)
             self.backend.fill_forward(1.0, ArraySpec(1, self.dtype), out=seed)
         else:
-            given = as_tensor(dy, self.backend, dtype=self.dtype)
+            given = as_tensor(dy, self.backend, dtype=self.dtype, what="backward: dy")
             if given.shape != self.shape:
                 raise ValueError(f"backward: dy has shape {given.shape}, the result {self.shape}")
             seed = given.data
@@ -138,12 +153,20 @@ class Tensor:
 
     # -- what the tape asks of a tensor ---------------------------------------------------------------------------
     def gradient_target(self) -> Any:
-        """Return an array to write this tensor's gradient to directly, or None."""
-        return None
+        """Return an array to write this tensor's gradient to directly, or None when there is a gradient to add to."""
+        return None if self.pending else self.backend.empty(self.shape, self.dtype)
 
     def receive_gradient(self, gradient: Any, written: bool) -> None:
         """Add a gradient that arrived; `written` says that it was written to `gradient_target()`."""
-        self._grad = gradient if self._grad is None else self.add_arrays(self._grad, gradient)
+        if self._grad is not None:
+            self._grad = self.add_arrays(self._grad, gradient)
+        elif written:
+            self._grad = gradient
+        else:
+            # Closures may pass on dy itself or a view of it, which belongs to the caller or to another tensor.
+            own = self.backend.empty(self.shape, self.dtype)
+            self.backend.copy(own, gradient)
+            self._grad = own
 
     def add_arrays(self, a: Any, b: Any) -> Any:
         """Return a + b, two gradients of this tensor."""
@@ -151,61 +174,52 @@ class Tensor:
 
     # -- operators (formulas in arithmetic) ------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
-        return _arithmetic().add(self, other)
+        return arithmetic.add(self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return _arithmetic().add(self, other)
+        return arithmetic.add(self, other)
 
     def __sub__(self, other: Any) -> Tensor:
-        return _arithmetic().subtract(self, other)
+        return arithmetic.subtract(self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _arithmetic().subtract(other, self)
+        return arithmetic.subtract(other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return _arithmetic().multiply(self, other)
+        return arithmetic.multiply(self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _arithmetic().multiply(self, other)
+        return arithmetic.multiply(self, other)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _arithmetic().divide(self, other)
+        return arithmetic.divide(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _arithmetic().divide(other, self)
+        return arithmetic.divide(other, self)
 
     def __neg__(self) -> Tensor:
-        return _arithmetic().multiply(self, -1.0)
+        return arithmetic.multiply(self, -1.0)
 
     def __pow__(self, exponent: float) -> Tensor:
-        return _arithmetic().power(self, exponent)
+        return arithmetic.power(self, exponent)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return _arithmetic().matmul(self, other)
+        return arithmetic.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return _arithmetic().matmul(other, self)
+        return arithmetic.matmul(other, self)
 
     def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Sum over axes (all by default). Gradient: dy spread over them."""
-        return _arithmetic().reduce("sum", self, axis, keepdims)
+        return arithmetic.reduce("sum", self, axis, keepdims)
 
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Mean over axes (all by default). Gradient: dy spread over them, divided by their length."""
-        return _arithmetic().reduce("mean", self, axis, keepdims)
+        return arithmetic.reduce("mean", self, axis, keepdims)
 
     def reshape(self, *shape: Any) -> Tensor:
         """Same elements in row-major order under another shape; one size may be -1."""
-        return _arithmetic().reshape(
-            self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        )
-
-
-def _arithmetic() -> Any:
-    """Return the operators' module, which needs Tensor itself."""
-    from gpucnn.autograd import arithmetic
-
-    return arithmetic
+        return arithmetic.reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
 
 
 def tensor(data: Any, *, dtype: str | None = None, backend: str | None = None, requires_grad: bool = False) -> Tensor:
@@ -231,16 +245,15 @@ def tensor(data: Any, *, dtype: str | None = None, backend: str | None = None, r
         raise TypeError(f"tensor: dtype must be {', '.join(dtypes.FLOATING)} or int32, got {kind!r}")
     if requires_grad and kind == "int32":
         raise TypeError("tensor: only floating tensors can require gradients, got int32")
-    converted = _checked_int32(host) if kind == "int32" else host.astype(dtypes.numpy_dtype(kind), copy=False)
-    return Tensor(place.from_host(converted), place, requires_grad)
+    return Tensor(place.from_host(_converted(host, kind, "tensor")), place, requires_grad)
 
 
-def _host(data: Any) -> np.ndarray:
+def _host(data: Any, what: str = "tensor: data") -> np.ndarray:
     if isinstance(data, Tensor):
         return data.numpy()
     host = np.asarray(data)
     if host.dtype.kind not in "fiub" and host.dtype.name != "bfloat16":
-        raise TypeError(f"tensor: data must be real numbers, got {type(data).__name__} of dtype {host.dtype}")
+        raise TypeError(f"{what} must be real numbers, got {type(data).__name__} of dtype {host.dtype}")
     return host
 
 
@@ -253,10 +266,13 @@ def _kept_dtype(data: Any, host: np.ndarray) -> str:
     return "float32" if isinstance(data, (float, int, list, tuple)) else name
 
 
-def _checked_int32(host: np.ndarray) -> np.ndarray:
-    if host.size and (host.astype(np.float64).min() < -(2**31) or host.astype(np.float64).max() > 2**31 - 1):
-        raise ValueError("tensor: integers beyond 32 bits")
-    return host.astype(np.int32, copy=False)
+def _converted(host: np.ndarray, kind: str, what: str) -> np.ndarray:
+    """Convert numbers to a dtype; ValueError for integers that int32 cannot hold."""
+    if kind == "int32" and host.dtype.name != kind and host.size:
+        low, high = host.min().item(), host.max().item()
+        if not -(2**31) <= low <= high < 2**31:
+            raise ValueError(f"{what}: int32 holds -2**31 to 2**31 - 1, got numbers from {low} to {high}")
+    return host.astype(dtypes.numpy_dtype(kind), copy=False)
 
 
 def as_tensor(value: Any, backend: Backend, *, dtype: str | None = None, what: str = "argument") -> Tensor:
@@ -286,10 +302,10 @@ def as_tensor(value: Any, backend: Backend, *, dtype: str | None = None, what: s
             backend.copy(array, value)
         result = Tensor(array, backend)
     else:
-        host = _host(value)
+        host = _host(value, what)
         literal = isinstance(value, (list, tuple, int, float))
         kind = (dtype if literal else None) or _kept_dtype(value, host)
-        result = Tensor(backend.from_host(host.astype(dtypes.numpy_dtype(kind), copy=False)), backend)
+        result = Tensor(backend.from_host(_converted(host, kind, what)), backend)
     if dtype is not None and result.dtype != dtype:
         raise TypeError(f"{what} must be {dtype}, got {result.dtype}; convert it, dtypes are never mixed")
     return result
@@ -318,15 +334,12 @@ def from_dlpack(source: Any, *, requires_grad: bool = False) -> Tensor:
     """
     if not (hasattr(source, "__dlpack__") and hasattr(source, "__dlpack_device__")):
         raise TypeError(f"from_dlpack: {type(source).__name__} has no __dlpack__")
-    kind = int(source.__dlpack_device__()[0])
-    if kind not in (1, 2):
-        raise DeviceError(f"from_dlpack: memory of DLPack device type {kind}; host (1) and CUDA (2) are supported")
-    place = get_backend("cuda") if kind == 2 else get_backend()
-    if kind == 1 and not place.host_memory:
-        place = get_backend("numpy")
+    place = sharing_backend(int(source.__dlpack_device__()[0]))
     array = place.from_dlpack(source)
     if array.dtype.name not in (*dtypes.FLOATING, "int32"):
         raise TypeError(f"from_dlpack: dtype must be {', '.join(dtypes.FLOATING)} or int32, got {array.dtype.name}")
+    if requires_grad and array.dtype.name == "int32":
+        raise TypeError("from_dlpack: only floating tensors can require gradients, got int32")
     wrapped = as_tensor(array, place)
     wrapped.requires_grad = requires_grad
     return wrapped

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from gpucnn.backends.backend import Backend
 from gpucnn.errors import DeviceError
 
-__all__ = ["Backend", "available", "get_backend", "require_gpu", "set_backend", "use_backend"]
+__all__ = ["Backend", "available", "get_backend", "require_gpu", "set_backend", "sharing_backend", "use_backend"]
 
 NAMES = ("numpy", "cuda", "emulated")
 _log = logging.getLogger("gpucnn")
@@ -94,6 +94,22 @@ def _create(name: str) -> Backend:
     from gpucnn.devices.emulated import EmulatedDevice
 
     return KernelBackend(EmulatedDevice())
+
+
+def sharing_backend(dlpack_device: int) -> Backend:
+    """Return the backend whose arrays lie in memory of a DLPack device type.
+
+    That is cuda for CUDA (2), and for the host (1) the one in use if its arrays are in host memory, else numpy.
+
+    Raises:
+        DeviceError: memory of another kind, or no CUDA device works here.
+    """
+    if dlpack_device not in (1, 2):
+        raise DeviceError(f"memory of DLPack device type {dlpack_device}; host (1) and CUDA (2) are supported")
+    if dlpack_device == 2:
+        return get_backend("cuda")
+    used = get_backend()
+    return used if used.host_memory else get_backend("numpy")
 
 
 def set_backend(name: str) -> None:

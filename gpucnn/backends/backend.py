@@ -91,7 +91,10 @@ class Backend(ABC):
 
     @abstractmethod
     def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
-        """Record the launches of `repeat` calls of `step`; return the graph and the last result. DeviceError unless `captures`."""
+        """Record the launches of `repeat` calls of `step`; return the graph and the last call's result.
+
+        DeviceError unless `captures`.
+        """
 
     @abstractmethod
     def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
@@ -211,7 +214,7 @@ class Backend(ABC):
     def counter_update(self, counter: Array, index: int, increment: int) -> None:
         """counter[index] += increment, an int32 or uint32 array (uint32 wraps)."""
 
-    # -- along rows -----------------------------------------------------------------------------------------------------
+    # -- along rows -----------------------------------------------------------------------------------------------
     @abstractmethod
     def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         """Sum or mean over the middle axis of (outer, length, inner): (outer, inner)."""
@@ -232,7 +235,7 @@ class Backend(ABC):
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
     ) -> tuple[Array, Array, Array]:
-        """Loss (shape () or (rows,)); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
+        """Loss, () or (rows,); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
 
     @abstractmethod
     def cross_entropy_backward_logits(
@@ -262,7 +265,7 @@ class Backend(ABC):
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
         """totals += [loss * rows, correct rows, rows]; loss has shape ()."""
 
-    # -- optimizers -------------------------------------------------------------------------------------------------------
+    # -- optimizers -----------------------------------------------------------------------------------------------
     @abstractmethod
     def sgd_update(
         self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec

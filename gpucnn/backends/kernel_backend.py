@@ -258,12 +258,13 @@ class KernelBackend(Backend):
         spec = ArraySpec(counter.size, str(counter.dtype))
         self.launcher.run("counter_update", spec, {"counter": counter, "index": index, "increment": increment})
 
-    # -- along rows -----------------------------------------------------------------------------------------------------
+    # -- along rows -----------------------------------------------------------------------------------------------
     def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"x": x, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
-        return self._write(
-            "reduce_forward", spec, "y", out, (spec.outer, spec.inner), operands, empty_sum=spec.length == 0
-        )
+        if spec.length == 0:
+            y = self._output(out, (spec.outer, spec.inner), spec.dtype)
+            return self.fill_forward(0.0 if spec.kind == "sum" else spec.factor, ArraySpec(y.size, spec.dtype), out=y)
+        return self._write("reduce_forward", spec, "y", out, (spec.outer, spec.inner), operands)
 
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
@@ -360,7 +361,7 @@ class KernelBackend(Backend):
             }
             self.launcher.run("metrics_update", spec, operands)
 
-    # -- optimizers -------------------------------------------------------------------------------------------------------
+    # -- optimizers -----------------------------------------------------------------------------------------------
     def sgd_update(
         self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
     ) -> None:

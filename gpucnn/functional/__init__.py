@@ -8,6 +8,7 @@ from gpucnn.functional.pooling import avg_pool2d, max_pool2d, min_pool2d
 from gpucnn.functional.regularization import dropout
 
 __all__ = [
-    "activation", "avg_pool2d", "binary_cross_entropy", "conv1d", "conv2d", "cross_entropy", "dropout", "gelu", "leaky_relu",
-    "linear", "log_softmax", "max_pool2d", "min_pool2d", "pad2d", "relu", "sigmoid", "silu", "softmax", "tanh",
+    "activation", "avg_pool2d", "binary_cross_entropy", "conv1d", "conv2d", "cross_entropy", "dropout", "gelu",
+    "leaky_relu", "linear", "log_softmax", "max_pool2d", "min_pool2d", "pad2d", "relu", "sigmoid", "silu", "softmax",
+    "tanh",
 ]  # fmt: skip

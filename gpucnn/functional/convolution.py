@@ -29,7 +29,8 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlate images with filters.
 
-        y[n,p,q,k] = act(bias[k] + sum over r,s,c of x[n, p*stride + r*dilation - top, q*stride + s*dilation - left, c] * weight[k,r,s,c])
+        y[n,p,q,k] = act(bias[k] + sum over r,s,c of x[n, p*stride + r*dilation - top, q*stride + s*dilation - left, c]
+                                                     * weight[k,r,s,c])
 
     Args:
         x: images (N, H, W, C), floating.

@@ -28,7 +28,7 @@ def check_labels(labels: Any, classes: int, count: int | None = None) -> np.ndar
         host = host[:, 0]
     if host.ndim != 1 or (count is not None and len(host) != count):
         raise ValueError(f"labels must have shape ({'N' if count is None else count},), got {np.asarray(labels).shape}")
-    if host.dtype.kind not in "iu":
+    if host.dtype.kind not in "iu" and host.size:
         raise ValueError(f"labels must be integers 0..{classes - 1}, got dtype {host.dtype}")
     bad = np.flatnonzero((host < 0) | (host >= classes))
     if bad.size:
@@ -56,7 +56,9 @@ def cross_entropy(
 ) -> Tensor:
     """Compare logits with class labels: softmax and negative log likelihood in one stable step.
 
-        loss[n] = -(1 - e) * w[y] * log p[y] - e/classes * sum over j of w[j] * log p[j],  p = softmax(logits[n]), y = labels[n]
+        loss[n] = -(1 - e) * w[y] * log p[y] - e/classes * sum over j of w[j] * log p[j]
+
+    where p = softmax(logits[n]) and y = labels[n].
 
     Args:
         logits: (N, classes), floating.

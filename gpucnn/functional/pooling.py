@@ -24,8 +24,8 @@ def max_pool2d(
 
         y[n,p,q,c] = max over r,s of x[n, p*stride + r*dilation - top, q*stride + s*dilation - left, c]
 
-    Padding is never chosen. Ties go to the first pixel in row-major order, and the gradient to that pixel alone; a NaN in
-    the window is passed on.
+    Padding is never chosen. Ties go to the first pixel in row-major order, and the gradient to that pixel alone; a NaN
+    in the window is passed on.
 
     Args:
         x: images (N, H, W, C), floating.

@@ -8,6 +8,7 @@ from gpucnn.autograd import Tensor
 from gpucnn.functional import activation as apply_activation
 from gpucnn.functional import conv2d, softmax
 from gpucnn.layers.layer import Layer, Shape
+from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
 from gpucnn.specs.base import activation_number, integer, pair
 
@@ -28,6 +29,9 @@ class Conv2D(Layer):
 
     Input (N, H, W, C), output (N, P, Q, filters). Weight (filters, R, S, C/groups).
     """
+
+    weight: Parameter
+    bias: Parameter | None = None
 
     def __init__(
         self,
@@ -73,16 +77,17 @@ class Conv2D(Layer):
         )
 
     def build(self, input_shape: Shape) -> None:
-        self.add_parameter("weight", self._spec(input_shape).weight_shape, self.kernel_initializer, decayed=True)
+        shape = self._spec(input_shape).weight_shape
+        self.weight = self.add_parameter("weight", shape, self.kernel_initializer, decayed=True)
         if self.use_bias:
-            self.add_parameter("bias", (self.filters,), self.bias_initializer, decayed=False)
+            self.bias = self.add_parameter("bias", (self.filters,), self.bias_initializer, decayed=False)
 
     def call(self, x: Tensor) -> Tensor:
         fused = None if self.activation == "softmax" else self.activation
         y = conv2d(
             x,
             self.weight,
-            getattr(self, "bias", None),
+            self.bias,
             stride=self.strides,
             padding=self.padding,
             dilation=self.dilation_rate,

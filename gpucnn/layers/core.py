@@ -9,6 +9,7 @@ from gpucnn.autograd import Tensor
 from gpucnn.functional import dropout, linear, pad2d, softmax
 from gpucnn.layers.convolution import activate, check_activation
 from gpucnn.layers.layer import Layer, Shape, surroundings
+from gpucnn.parameters import Parameter
 from gpucnn.specs.base import integer, pads
 
 
@@ -23,6 +24,9 @@ class Dense(Layer):
 
     Input (N, features), output (N, units). Weight (units, features).
     """
+
+    weight: Parameter
+    bias: Parameter | None = None
 
     def __init__(
         self,
@@ -46,13 +50,14 @@ class Dense(Layer):
 
     def build(self, input_shape: Shape) -> None:
         self.output_shape(input_shape)
-        self.add_parameter("weight", (self.units, input_shape[0]), self.kernel_initializer, decayed=True)
+        shape = (self.units, input_shape[0])
+        self.weight = self.add_parameter("weight", shape, self.kernel_initializer, decayed=True)
         if self.use_bias:
-            self.add_parameter("bias", (self.units,), self.bias_initializer, decayed=False)
+            self.bias = self.add_parameter("bias", (self.units,), self.bias_initializer, decayed=False)
 
     def call(self, x: Tensor) -> Tensor:
         fused = None if self.activation == "softmax" else self.activation
-        y = linear(x, self.weight, getattr(self, "bias", None), activation=fused)
+        y = linear(x, self.weight, self.bias, activation=fused)
         return softmax(y) if self.activation == "softmax" else y
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -93,20 +98,17 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        if not 0.0 <= rate < 1.0:
+        if isinstance(rate, (bool, str)) or not 0.0 <= rate < 1.0:
             raise ValueError(f"Dropout: rate must be at least 0 and below 1, got {rate!r}")
         self.rate = float(rate)
-        self._stream: int | None = None
-
-    def build(self, input_shape: Shape) -> None:
-        around = surroundings()
-        self._stream = around.generator.next_stream() if around else None
+        self.stream = 0
+        """Tells the dropout layers of a model apart; the model numbers them when it is built."""
 
     def call(self, x: Tensor) -> Tensor:
         around = surroundings()
         if around is None or not around.training:
             return x
-        return dropout(x, self.rate, generator=around.generator, stream=self._stream or 0)
+        return dropout(x, self.rate, generator=around.generator, stream=self.stream)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -50,8 +50,8 @@ def surrounded(by: Surroundings) -> Iterator[None]:
 class Layer:
     """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
 
-    Parameters and layers assigned to attributes (or found in lists assigned to attributes) are the layer's own, in the
-    order of assignment.
+    Parameters and layers assigned to attributes (or found in lists, tuples and dicts assigned to them) are the layer's
+    own, in the order of assignment.
 
     Args:
         name: for summaries and files; None is numbered within the model, e.g. "conv2d_1".
@@ -63,6 +63,8 @@ class Layer:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):
             raise ValueError(f"layer name must be letters, digits, '_', '-' or '/', got {name!r}")
         self.name = name
+        self.numbered = False
+        """Whether a model chose the name."""
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.built = False
         self._trainable = bool(trainable)
@@ -104,6 +106,8 @@ class Layer:
         around = surroundings()
         if not isinstance(x, Tensor):
             x = as_tensor(x, around.backend if around else get_backend(), what=f"{self.label}: x")
+        if not x.shape:
+            raise ValueError(f"{self.label}: x must have a batch axis, got a scalar")
         self.ensure_built(tuple(x.shape[1:]))
         return self.call(x)
 
@@ -119,21 +123,38 @@ class Layer:
         return self.name or type(self).__name__
 
     def children(self) -> Iterator[Layer]:
-        """Yield the layers assigned to this one, in order."""
-        for value in vars(self).values():
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(item, Layer):
-                    yield item
+        """Yield the layers assigned to this one, each once, in order."""
+        found = {id(item): item for _, item in self._assigned() if isinstance(item, Layer)}
+        yield from found.values()
 
     def layers_inside(self) -> Iterator[Layer]:
-        """Yield this layer and all below it, depth first."""
-        yield self
-        for child in self.children():
-            yield from child.layers_inside()
+        """Yield this layer and all below it, each once, depth first."""
+        found: dict[int, Layer] = {}
+
+        def visit(layer: Layer) -> None:
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                for child in layer.children():
+                    visit(child)
+
+        visit(self)
+        yield from found.values()
 
     def own_parameters(self) -> dict[str, Parameter]:
-        """Return the parameters assigned to this layer itself, by attribute."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+        """Return the parameters assigned to this layer itself, by attribute; one in a list by its place, "scales.0"."""
+        return {name: item for name, item in self._assigned() if isinstance(item, Parameter)}
+
+    def _assigned(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is assigned to attributes, looking into lists, tuples and dicts, with its path."""
+        stack = list(reversed(vars(self).items()))
+        while stack:
+            path, value = stack.pop()
+            if isinstance(value, dict):
+                stack += [(f"{path}.{key}", item) for key, item in reversed(value.items())]
+            elif isinstance(value, (list, tuple)):
+                stack += [(f"{path}.{i}", item) for i, item in reversed(list(enumerate(value)))]
+            else:
+                yield path, value
 
     def parameters(self) -> list[Parameter]:
         """Return all parameters in layer order, each once."""

@@ -10,7 +10,7 @@ from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "ActivationSpec", "AdamSpec", "ArraySpec", "BinaryCrossEntropySpec", "BinarySpec",
-    "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec",
-    "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "ActivationSpec", "AdamSpec", "ArraySpec", "BinaryCrossEntropySpec",
+    "BinarySpec", "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "MatmulSpec",
+    "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"
 """Activations in the order of their SPEC_ACTIVATION number in `kernels/activation.cuh`."""
 
 FUSED_ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
-"""Activations whose derivative follows from their output, so that an epilogue may apply them and keep only the output."""
+"""Activations whose derivative follows from their output: an epilogue may apply them and keep only the output."""
 
 
 class Spec:
@@ -57,7 +57,7 @@ class Spec:
 
 
 def integer(value: object, what: str, minimum: int) -> int:
-    """Return `value` as an int of at least `minimum`; bools and floats are refused with a ValueError that names `what`."""
+    """Return `value` as an int of at least `minimum`; a ValueError that names `what` for bools, floats and others."""
     if not isinstance(value, bool):
         try:
             number = index(value)  # type: ignore[arg-type]
@@ -118,12 +118,13 @@ def pads(
 
 
 def output_size(what: str, axis: str, n: int, before: int, after: int, k: int, stride: int, dilation: int) -> int:
-    """Return floor((n + pads - dilation*(k-1) - 1)/stride) + 1; a ValueError that shows the arithmetic when below one."""
+    """Return floor((n + pads - dilation*(k-1) - 1)/stride) + 1; a ValueError that shows the arithmetic if below one."""
     size = (n + before + after - dilation * (k - 1) - 1) // stride + 1
     if size < 1:
         raise ValueError(
-            f"{what}: {axis} of the output would be floor(({n} + {before} + {after} - {dilation}*({k}-1) - 1)/{stride}) + 1 "
-            f"= {size}; a window of {k} with dilation {dilation} does not fit {n} + {before + after} pixels"
+            f"{what}: {axis} of the output would be "
+            f"floor(({n} + {before} + {after} - {dilation}*({k}-1) - 1)/{stride}) + 1 = {size}; "
+            f"a window of {k} with dilation {dilation} does not fit {n} + {before + after} pixels"
         )
     return size
 

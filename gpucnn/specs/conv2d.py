@@ -125,8 +125,8 @@ class Conv2dSpec(base.Spec):
         return {
             "SPEC_H": self.h, "SPEC_W": self.w, "SPEC_C": self.c, "SPEC_K": self.k, "SPEC_R": self.r, "SPEC_S": self.s,
             "SPEC_P": self.p, "SPEC_Q": self.q, "SPEC_STRIDE_H": self.stride[0], "SPEC_STRIDE_W": self.stride[1],
-            "SPEC_PAD_TOP": top, "SPEC_PAD_LEFT": left, "SPEC_DILATION_H": self.dilation[0], "SPEC_DILATION_W": self.dilation[1],
-            "SPEC_GROUPS": self.groups, "SPEC_FLIP": self.flip,
+            "SPEC_PAD_TOP": top, "SPEC_PAD_LEFT": left, "SPEC_DILATION_H": self.dilation[0],
+            "SPEC_DILATION_W": self.dilation[1], "SPEC_GROUPS": self.groups, "SPEC_FLIP": self.flip,
             **base.epilogue_macros(self.bias, self.activation, self.slope, self.acc_dtype),
         }  # fmt: skip
 

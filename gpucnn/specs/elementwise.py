@@ -64,7 +64,8 @@ class BinarySpec(base.Spec):
             raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} do not broadcast") from None
         if len(self.axes()) > MAX_AXES:
             raise ValueError(
-                f"{self.kind}: shapes {self.a_shape} and {self.b_shape} alternate more than {MAX_AXES} times; reshape first"
+                f"{self.kind}: shapes {self.a_shape} and {self.b_shape} alternate more than {MAX_AXES} times; "
+                "reshape first"
             )
 
     @property
@@ -73,7 +74,9 @@ class BinarySpec(base.Spec):
         return np.broadcast_shapes(self.a_shape, self.b_shape)
 
     def axes(self) -> tuple[tuple[int, int, int], ...]:
-        """Return (extent, stride of a, stride of b) of each merged axis, outermost first, in elements; 0 where broadcast."""
+        """Return (extent, stride of a, stride of b) of each merged axis, outermost first; strides in elements, 0 where
+        broadcast.
+        """
         rank = len(self.y_shape)
         merged: list[list[int]] = []
         step = [1, 1]

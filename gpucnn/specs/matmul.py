@@ -64,7 +64,7 @@ class MatmulSpec(base.Spec):
         return self.m, self.n
 
     def batchless(self) -> MatmulSpec:
-        """Return the Spec without a layer's batch, which is M, or K where a is transposed (the gradient of the weight)."""
+        """Return the Spec without a layer's batch: M, or K where a is transposed (the gradient of the weight)."""
         return replace(self, k=0) if self.transpose_a else replace(self, m=0)
 
     def sizes(self) -> Mapping[str, object]:

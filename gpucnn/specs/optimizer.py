@@ -1,6 +1,6 @@
 """Sizes of optimizer steps on one flat buffer of parameters.
 
-`flags` holds one uint8 per SEGMENT bytes' worth of float32 elements (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
+`flags` holds one uint8 for every SEGMENT bytes of parameters (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
 Hyper-parameters and the step count stand in device memory, so that a captured step sees them change.
 """
 

@@ -66,8 +66,10 @@ class Pad2dSpec(base.Spec):
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros; the value is a kernel argument."""
         top, bottom, left, right = self.pads
-        return {"SPEC_MODE": MODES.index(self.mode), "SPEC_H": self.h, "SPEC_W": self.w, "SPEC_C": self.c,
-                "SPEC_PAD_TOP": top, "SPEC_PAD_BOTTOM": bottom, "SPEC_PAD_LEFT": left, "SPEC_PAD_RIGHT": right}  # fmt: skip
+        return {
+            "SPEC_MODE": MODES.index(self.mode), "SPEC_H": self.h, "SPEC_W": self.w, "SPEC_C": self.c,
+            "SPEC_PAD_TOP": top, "SPEC_PAD_BOTTOM": bottom, "SPEC_PAD_LEFT": left, "SPEC_PAD_RIGHT": right,
+        }  # fmt: skip
 
     def batchless(self) -> Pad2dSpec:
         """Return the Spec without N and without the value, both kernel arguments."""

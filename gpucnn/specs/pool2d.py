@@ -115,8 +115,9 @@ class Pool2dSpec(base.Spec):
         """Return every size but N as SPEC_* macros."""
         top, bottom, left, right = self.pads
         return {
-            "SPEC_KIND": KINDS.index(self.kind), "SPEC_H": self.h, "SPEC_W": self.w, "SPEC_C": self.c, "SPEC_R": self.r,
-            "SPEC_S": self.s, "SPEC_P": self.p, "SPEC_Q": self.q, "SPEC_STRIDE_H": self.stride[0], "SPEC_STRIDE_W": self.stride[1],
+            "SPEC_KIND": KINDS.index(self.kind), "SPEC_H": self.h, "SPEC_W": self.w, "SPEC_C": self.c,
+            "SPEC_R": self.r, "SPEC_S": self.s, "SPEC_P": self.p, "SPEC_Q": self.q,
+            "SPEC_STRIDE_H": self.stride[0], "SPEC_STRIDE_W": self.stride[1],
             "SPEC_PAD_TOP": top, "SPEC_PAD_BOTTOM": bottom, "SPEC_PAD_LEFT": left, "SPEC_PAD_RIGHT": right,
             "SPEC_DILATION_H": self.dilation[0], "SPEC_DILATION_W": self.dilation[1],
             "SPEC_COUNT_INCLUDE_PAD": self.count_include_pad, "SPEC_ARGMAX_T": dtypes.kernel_type(self.argmax_dtype),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from weakref import ReferenceType
 
-from gpucnn.autograd import Tensor, as_tensor, common_backend
+from gpucnn.autograd import Tensor, as_tensor, common_backend, received_leaves
 from gpucnn.backends import Backend
-from gpucnn.devices.device import AllocationLog, Graph
+from gpucnn.devices.device import AllocationLog, Graph, replay_slot
 from gpucnn.errors import DeviceError
-from gpucnn.parameters import ParameterBuffer, pending_buffers, touched_buffers
+from gpucnn.parameters import Parameter, ParameterBuffer
 
 
 class Recording:
@@ -26,9 +29,10 @@ class Recording:
         self._backend = backend
         self._calls = 0
         self._allocations = AllocationLog()
-        self._graphs: dict[int, Graph] = {}
-        self._result: Any = None
+        self._graphs: dict[int, tuple[Graph, Any]] = {}
+        self._leaves: list[ReferenceType[Tensor]] = []
         self._buffers: list[ParameterBuffer] = []
+        self._frozen: list[Parameter] = []
 
     @property
     def ready(self) -> bool:
@@ -37,37 +41,60 @@ class Recording:
 
     def __call__(self, repeat: int = 1) -> Any:
         """Run the step `repeat` times; more than once only when `ready`."""
-        self._calls += 1
-        if self._calls == 1:
-            with touched_buffers() as self._buffers:
-                return self._step()
-        if self._calls == 2:
-            with self._backend.allocation_log() as log:
-                result = self._step()
-            self._allocations = log
+        if not self.ready:
+            result = self._run_eagerly()
+            self._calls += 1
             return result
-        self._check_buffers()
+        self._check_model()
         if repeat not in self._graphs:
-            self._capture(repeat)
-        self._graphs[repeat].replay()
-        return self._result
+            self._graphs[repeat] = self._capture(repeat)
+        graph, result = self._graphs[repeat]
+        with ExitStack() as stack:
+            for buffer in self._buffers:
+                stack.enter_context(buffer.replaying())
+            graph.replay()
+        return result
 
-    def _capture(self, repeat: int) -> None:
-        self._refuse_pending("before")
-        self._graphs[repeat], self._result = self._backend.capture(self._step, self._allocations, repeat=repeat)
-        self._refuse_pending("after")
+    def _run_eagerly(self) -> Any:
+        if self._calls == 0:
+            return self._step()
+        with self._backend.allocation_log() as log, received_leaves() as self._leaves:
+            result = self._step()
+        self._allocations = log
+        buffers = [p.buffer for p in _alive(self._leaves) if isinstance(p, Parameter) and p.buffer is not None]
+        self._buffers = list({id(b): b for b in buffers}.values())
+        self._frozen = [p for b in self._buffers for p in b.parameters if not p.trainable]
+        return result
 
-    def _refuse_pending(self, when: str) -> None:
-        waiting = pending_buffers(self._backend)
-        if waiting:
-            name = next(p.name for p in waiting[0].parameters if not p.stale)
-            raise DeviceError(
-                f"capture: the gradient of {name or 'a parameter'} waits for an optimizer step {when} the captured step"
-            )
+    def _capture(self, repeat: int) -> tuple[Graph, Any]:
+        _refuse_pending(self._leaves, "before")
+        with received_leaves() as leaves:
+            try:
+                captured = self._backend.capture(self._step, self._allocations, repeat=repeat)
+                _refuse_pending(leaves, "after")
+            except BaseException:
+                # Nothing was launched: what the step says that it left in these gradients is not there.
+                for leaf in _alive(leaves):
+                    leaf.zero_grad()
+                raise
+        return captured
 
-    def _check_buffers(self) -> None:
+    def _check_model(self) -> None:
         if any(b.retired for b in self._buffers):
             raise DeviceError("captured step: a model it trains was rebuilt or moved; capture it again")
+        for p in self._frozen:
+            if p.trainable:
+                raise DeviceError(f"captured step: {p.label} was frozen when it was captured; capture it again")
+
+
+def _alive(leaves: list[ReferenceType[Tensor]]) -> list[Tensor]:
+    return [leaf for leaf in (reference() for reference in leaves) if leaf is not None]
+
+
+def _refuse_pending(leaves: list[ReferenceType[Tensor]], when: str) -> None:
+    for leaf in _alive(leaves):
+        if leaf.pending:
+            raise DeviceError(f"capture: the gradient of {leaf.label} waits for its use {when} the captured step")
 
 
 class CapturedStep:
@@ -78,20 +105,25 @@ class CapturedStep:
         self._signature: tuple[Any, ...] | None = None
         self._inputs: list[Tensor] = []
         self._recording: Recording | None = None
+        self._running = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the step on tensors or arrays; after capture the results are overwritten by the next call."""
         backend = common_backend(*arguments)
-        given = [as_tensor(a, backend, what=f"captured step: argument {i}") for i, a in enumerate(arguments)]
+        given = [as_tensor(a, backend, what=f"captured step: argument {i}").detach() for i, a in enumerate(arguments)]
         if not backend.captures:
             return self._checked(self._step(*given))
-        signature = (backend.name, *((t.shape, t.dtype) for t in given))
-        if self._signature is None:
+        with replay_slot(self._running):
+            return self._run(backend, given)
+
+    def _run(self, backend: Backend, given: list[Tensor]) -> Any:
+        signature = (backend, *((t.shape, t.dtype) for t in given))
+        if self._recording is None:
             self._signature = signature
             self._inputs = [Tensor(backend.empty(t.shape, t.dtype), backend) for t in given]
             inputs = self._inputs
             self._recording = Recording(lambda: self._checked(self._step(*inputs)), backend)
-        if signature != self._signature or self._recording is None:
+        if signature != self._signature:
             return self._checked(self._step(*given))
         for own, t in zip(self._inputs, given, strict=True):
             backend.copy(own.data, t.data)
@@ -105,7 +137,8 @@ class CapturedStep:
         for item in items:
             if item is not None and not isinstance(item, Tensor):
                 raise TypeError(
-                    f"a captured step must return tensors or None, got {type(item).__name__}; read values outside the step"
+                    f"a captured step must return tensors or None, got {type(item).__name__}; "
+                    "read values outside the step"
                 )
         return result
 
@@ -114,15 +147,16 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
     """Make a function of tensors run as one graph launch.
 
     The first call runs eagerly (kernels compile), the second too and records its allocations, the third is captured,
-    later ones replay. Arguments are copied into the graph's own inputs; calls with other shapes or dtypes run eagerly. What
-    changes between steps (learning rate, step count, dropout) is in device memory. On the numpy backend, which has no
-    graphs, every call runs the function.
+    later ones replay. Arguments are copied into the graph's own inputs; calls with other shapes or dtypes run eagerly.
+    What changes between steps (learning rate, step count, dropout) is in device memory. On the numpy backend, which has
+    no graphs, every call runs the function.
 
     Args:
         step: takes tensors, returns tensors or None (or a tuple, list or dict of them). It must launch only: reading a
             value from the device inside it raises DeviceError, and so does a gradient left without optimizer step.
 
     Returns:
-        A callable with the same arguments. Its results belong to the graph and are overwritten by the next call.
+        A callable with the same arguments. Its results belong to the graph and are overwritten by the next call. Calls
+        from two threads at once are refused.
     """
     return CapturedStep(step)

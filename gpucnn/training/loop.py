@@ -46,6 +46,9 @@ class EpochRunner:
     def __init__(
         self, model: Network, x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, shuffle: bool
     ) -> None:
+        for buffer in model.optimizer.buffers:
+            buffer.claim()
+            buffer.zero_grad()  # what an interrupted step left would be added to
         self._model = model
         self._batch = min(batch_size, len(x))
         self._seed = seed
@@ -84,19 +87,19 @@ class EpochRunner:
             self._recording()
             return 1
         if not self._repeat:
-            self._repeat = self._timed_launch()
+            self._repeat = self._timed_launch(self._recording)
             return 1
         repeat = self._repeat if self._repeat <= left else 1
         self._recording(repeat)
         return repeat
 
-    def _timed_launch(self) -> int:
+    def _timed_launch(self, recording: Recording) -> int:
         """Replay one step; return how many fit in LAUNCH_SECONDS, 0 while the replay also had to capture."""
         first = not self._captured
         self._captured = True
         self._backend.synchronize()
         begin = time.perf_counter()
-        self._recording()
+        recording()
         self._backend.synchronize()
         seconds = time.perf_counter() - begin
         return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))

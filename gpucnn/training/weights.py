@@ -43,15 +43,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+        temporary = None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def save_weights(model: Network, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
@@ -65,7 +67,7 @@ def save_weights(model: Network, path: str | os.PathLike[str], metadata: Mapping
     Raises:
         CheckpointError: the file cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in model.state_dict().items()}
     header = {"format": FORMAT, "version": str(FORMAT_VERSION), "metadata": json.dumps(metadata or {}, sort_keys=True)}
     write_atomically(Path(path), _safetensors().numpy.save(arrays, header))
 
@@ -78,7 +80,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     """
     library = _safetensors()
     try:
-        with library.safe_open(os.fspath(path), framework="numpy") as file:
+        with library.safe_open(os.fspath(path), framework="np") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise CheckpointError(f"{path} is not a gpucnn weight file: its header says {header.get('format')!r}")

@@ -7,10 +7,11 @@ from gpucnn.model import Sequential
 
 
 def lenet5(input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10, *, dtype: str = "float32") -> Sequential:
-    """Return LeNet-5 in its classic 6-16-120-84-10 form on 32x32 images: 61,706 parameters for one channel and ten classes.
+    """Return LeNet-5 in its classic 6-16-120-84-10 form on 32x32 images: 61,706 parameters for one channel and ten
+    classes.
 
-    Smaller images are padded evenly to 32x32, so 28x28 by 2. As is usual today the activations are ReLU, the pooling takes
-    the maximum, and every map of the second convolution sees all six of the first.
+    Smaller images are padded evenly to 32x32, so 28x28 by 2. As is usual today the activations are ReLU, the pooling
+    takes the maximum, and every map of the second convolution sees all six of the first.
 
     Args:
         input_shape: (H, W, C), H and W at most 32 and even.
