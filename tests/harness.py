@@ -76,6 +76,13 @@ def product(
     return params
 
 
+def on_every_backend(*names: str) -> list[object]:
+    """Return pytest params (backend_name, plan): numpy without a plan, emulated and cuda with each of these plans."""
+    params = [pytest.param("numpy", None, id="numpy")]
+    params += [pytest.param("emulated", name, id=f"emulated-{name}") for name in names]
+    return params + [pytest.param("cuda", name, id=f"cuda-{name}", marks=pytest.mark.gpu) for name in names]
+
+
 def random(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     """Return standard normal numbers that the dtype represents exactly after rounding."""
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtypes.numpy_dtype(dtype))

@@ -1,4 +1,4 @@
-"""Shapes of the losses: rows and classes around lanes, warps and blocks; every reduction, weights and smoothing or not."""
+"""Shapes of the losses: rows and classes around lanes, warps and blocks; every reduction, weights, smoothing."""
 
 from __future__ import annotations
 

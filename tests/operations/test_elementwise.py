@@ -21,7 +21,7 @@ def wide(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64)
 
 
-# -- activations ----------
+# -- activations --------
 def check_activation_forward(backend: Backend, spec: ActivationSpec) -> None:
     x = harness.random((spec.count,), spec.dtype) * 3
     y = backend.to_host(backend.activation_forward(backend.from_host(x), spec))
@@ -104,7 +104,7 @@ def test_gradient_passes_where_the_output_is_nan(backend, kind):
     np.testing.assert_array_equal(dx, [2.0, 0.0 if kind == "relu" else 1.5, np.nan])
 
 
-# -- arithmetic ----------
+# -- arithmetic --------
 def check_binary(backend: Backend, spec: BinarySpec) -> None:
     a, b = harness.random(spec.a_shape, spec.dtype), harness.random(spec.b_shape, spec.dtype, 1)
     if spec.kind == "divide":
@@ -148,7 +148,7 @@ def test_power_of_signs_and_zeros(backend, exponent):
     harness.compare(y, reference.scalar("power", wide(x), exponent), spec, spec.terms("scalar_forward"))
 
 
-# -- casts, fills, accumulation ----------
+# -- casts, fills, accumulation --------
 def cast_source(spec: CastSpec) -> np.ndarray:
     rng = np.random.default_rng(spec.count)
     if spec.source == "uint8":
@@ -228,7 +228,7 @@ def test_accumulate_adds_in_place(forced, backend_name, case, dtype, plan):
     harness.compare(backend.to_host(target), wide(t) + wide(s), spec, spec.terms("accumulate_update"))
 
 
-# -- arrays that a vector load cannot take ----------
+# -- arrays that a vector load cannot take --------
 def test_misaligned_views_give_the_same_s12(backend):
     host = harness.random((1030,), "float32")
     view = backend.from_host(host)[1:]
@@ -240,7 +240,7 @@ def test_misaligned_views_give_the_same_s12(backend):
     np.testing.assert_array_equal(total, 2 * host[1:])
 
 
-# -- check build: races, bounds, unwritten outputs ----------
+# -- check build: races, bounds, unwritten outputs --------
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("gelu_1027", "tanh_1027", "relu_1", "relu_33", "relu_257"):

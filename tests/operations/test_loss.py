@@ -12,10 +12,10 @@ from reference.gradients import directional
 from gpucnn.backends import Backend
 from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
 
-EVERY_PLAN = [("numpy", None), ("emulated", "warp"), ("emulated", "direct")]
+EVERY_PLAN = harness.on_every_backend("warp", "direct")
 
 
-# -- cross-entropy --------------------------------------------------------------------------------------------------------
+# -- cross-entropy --------
 def cross_inputs(spec: CrossEntropySpec) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """(logits, labels, weight or None)."""
     logits = harness.random((spec.rows, spec.classes), spec.dtype) * 3
@@ -160,7 +160,7 @@ def test_wrong_specs_are_refused():
         CrossEntropySpec(1, 0, False, 0.0, "mean", "float32")
 
 
-# -- binary cross-entropy ---------------------------------------------------------------------------------------------------
+# -- binary cross-entropy --------
 def binary_inputs(spec: BinaryCrossEntropySpec) -> tuple[np.ndarray, np.ndarray]:
     logits = harness.random((spec.count,), spec.dtype) * 3
     targets = np.random.default_rng(spec.count).uniform(0, 1, spec.count)
@@ -250,7 +250,7 @@ def test_the_mean_loss_of_nothing_is_nan_and_the_sum_zero_s6(backend):
         )
 
 
-# -- check build ----------
+# -- check build --------
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("none_weighted_smooth", "mean_weighted", "sum", "one", "a_warp_and_one", "a_block_and_one", "long"):

@@ -11,7 +11,7 @@ from reference import metrics as reference
 from gpucnn.backends import Backend
 from gpucnn.specs import MetricsSpec
 
-EVERY_PLAN = [("numpy", None), ("emulated", "direct"), ("emulated", "two_stage")]
+EVERY_PLAN = harness.on_every_backend("direct", "two_stage")
 
 
 def update(backend: Backend, totals, loss: float, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
