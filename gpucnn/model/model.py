@@ -1,4 +1,4 @@
-"""Model and Sequential: layers, a compiled training configuration, and fit, evaluate, predict, summary."""
+"""Model: layers, a compiled training configuration, and fit, evaluate, predict, summary."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn import dtypes, losses, metrics, optimizers
+from gpucnn import dtypes, losses, optimizers
 from gpucnn.autograd import Tensor, as_tensor, no_grad
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.layers import Dropout, Layer
-from gpucnn.layers.layer import Shape, Surroundings, snake_case, surrounded, surroundings
+from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
+from gpucnn.metrics import check as check_metrics
+from gpucnn.model import naming, summary
 from gpucnn.parameters import pack
 from gpucnn.specs.base import integer
 from gpucnn.training import loop
@@ -71,7 +73,7 @@ class Model(Layer):
         around = surroundings()
         self._backend = around.backend if around else self.backend
         self._sample_shape = tuple(integer(n, "model: input_shape", 1) for n in input_shape)
-        self._name_layers()
+        naming.name_layers([layer for layer in self.layers_inside() if layer is not self])
         with surrounded(around or self._lend(training=False)):
             self._output_shape = self.trace(self._sample_shape)
         self._finish_build()
@@ -83,7 +85,7 @@ class Model(Layer):
             return tuple(self.call(x).shape[1:])
 
     def _finish_build(self) -> None:
-        self._name_layers()
+        naming.name_layers([layer for layer in self.layers_inside() if layer is not self])
         self.built = True
         for layer in self.layers_inside():
             for attribute, parameter in layer.own_parameters().items():
@@ -100,26 +102,6 @@ class Model(Layer):
             pack(parameters, self.backend)
         if self._optimizer is not None and parameters:
             self._optimizer.bind(parameters)
-
-    def _name_layers(self) -> None:
-        """Number unnamed layers by kind within this model: conv2d_1, conv2d_2, activation_1 …"""
-        layers = [layer for layer in self.layers_inside() if layer is not self]
-        given = [layer.name for layer in layers if layer.name and not layer.numbered]
-        if len(set(given)) != len(given):
-            raise ValueError(f"model: layer names must differ, got {sorted(n for n in given if given.count(n) > 1)}")
-        taken = set(given)
-        unnamed = []
-        for layer in layers:
-            # A numbered layer comes from another model, perhaps with a number that is taken here.
-            if layer.name is None or (layer.numbered and layer.name in taken):
-                unnamed.append(layer)
-            else:
-                taken.add(layer.name)
-        for layer in unnamed:
-            kind = snake_case(_KEPT_NAMES.get(type(layer).__name__, type(layer).__name__))
-            number = next(i for i in range(1, len(taken) + 2) if f"{kind}_{i}" not in taken)
-            layer.name, layer.numbered = f"{kind}_{number}", True
-            taken.add(layer.name)
 
     def _lend(self, training: bool) -> Surroundings:
         return Surroundings(self.backend, self.dtype, self.generator, training)
@@ -244,7 +226,7 @@ class Model(Layer):
         Raises:
             ValueError: unknown names.
         """
-        self._metrics = _check_metrics(metrics)
+        self._metrics = check_metrics(metrics)
         self._loss = losses.get(loss)
         self._optimizer = optimizers.get(optimizer)
         if self.built and self.parameters():
@@ -359,101 +341,6 @@ class Model(Layer):
             ValueError: the model is not built.
         """
         self._require_built("summary")
-        table = [("Layer (type)", "Output Shape", "Param #")]
-        for name, kind, shape, count in self.rows():
-            table.append((f"{name} ({kind})", "?" if shape is None else str((None, *shape)), f"{count:,}"))
-        widths = [max(len(row[i]) for row in table) for i in range(3)]
-        total = sum(p.size for p in self.parameters())
-        trainable = sum(p.size for p in self.parameters() if p.trainable)
-        rule = "-" * (sum(widths) + 4)
-        lines = [f"Model: {self.name or type(self).__name__}", rule]
-        for i, (layer, shape_text, count_text) in enumerate(table):
-            lines.append(f"{layer:<{widths[0]}}  {shape_text:<{widths[1]}}  {count_text:>{widths[2]}}")
-            if i == 0:
-                lines.append(rule)
-        lines += [
-            rule,
-            f"Total params: {total:,}",
-            f"Trainable params: {trainable:,}",
-            f"Non-trainable params: {total - trainable:,}",
-        ]
-        for line in lines:
+        title = self.name or type(self).__name__
+        for line in summary.table(title, self.rows(), self.parameters()):
             print_fn(line)
-
-
-_KEPT_NAMES = {"MaxPool2D": "MaxPooling2D", "MinPool2D": "MinPooling2D"}
-
-
-def _check_metrics(names: Sequence[str] | str) -> tuple[str, ...]:
-    return metrics.check(names)
-
-
-class Sequential(Model):
-    """Layers one after another.
-
-    Args:
-        layers: to begin with; more by `add`.
-        name, dtype: as Model.
-
-    >>> from gpucnn.layers import Dense
-    >>> model = Sequential([Dense(3, input_shape=(2,))])
-    >>> sum(p.size for p in model.parameters())
-    9
-    """
-
-    def __init__(self, layers: Sequence[Layer] = (), *, name: str | None = None, dtype: str = "float32") -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.layers: list[Layer] = []
-        for layer in layers:
-            self._append(layer)
-        self._build_if_shaped()
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer; the model is built as soon as its input shape is known.
-
-        Raises:
-            TypeError: not a layer.
-            ValueError: the layer does not fit the one before it.
-        """
-        self._append(layer)
-        try:
-            self._build_if_shaped()
-        except BaseException:
-            self.layers.pop()
-            raise
-
-    def _append(self, layer: Layer) -> None:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential: expected a layer, got {type(layer).__name__}")
-        if any(layer is other for other in self.layers):
-            raise ValueError(f"Sequential: the layer {layer.label} is in the model already; make another one")
-        self.layers.append(layer)
-
-    def _build_if_shaped(self) -> None:
-        shape = self._sample_shape or (self.layers[0].input_shape if self.layers else None)
-        if shape is not None:
-            self.build(shape)
-            self.built = True
-
-    def trace(self, input_shape: Shape) -> Shape:
-        shape = input_shape
-        for layer in self.layers:
-            layer.ensure_built(shape)
-            shape = layer.output_shape(shape)
-        return shape
-
-    def call(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        for layer in self.layers:
-            input_shape = layer.output_shape(input_shape)
-        return input_shape
-
-    def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
-        shape = self._sample_shape or ()
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-            yield layer.label, type(layer).__name__, shape, sum(p.size for p in layer.parameters())

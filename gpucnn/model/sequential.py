@@ -1,0 +1,81 @@
+"""Sequential: a model whose layers stand one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gpucnn.autograd import Tensor
+from gpucnn.layers import Layer
+from gpucnn.layers.layer import Shape
+from gpucnn.model.model import Model
+
+
+class Sequential(Model):
+    """Layers one after another.
+
+    Args:
+        layers: to begin with; more by `add`.
+        name, dtype: as Model.
+
+    >>> from gpucnn.layers import Dense
+    >>> model = Sequential([Dense(3, input_shape=(2,))])
+    >>> sum(p.size for p in model.parameters())
+    9
+    """
+
+    def __init__(self, layers: Sequence[Layer] = (), *, name: str | None = None, dtype: str = "float32") -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.layers: list[Layer] = []
+        for layer in layers:
+            self._append(layer)
+        self._build_if_shaped()
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer; the model is built as soon as its input shape is known.
+
+        Raises:
+            TypeError: not a layer.
+            ValueError: the layer does not fit the one before it.
+        """
+        self._append(layer)
+        try:
+            self._build_if_shaped()
+        except BaseException:
+            self.layers.pop()
+            raise
+
+    def _append(self, layer: Layer) -> None:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: expected a layer, got {type(layer).__name__}")
+        if any(layer is other for other in self.layers):
+            raise ValueError(f"Sequential: the layer {layer.label} is in the model already; make another one")
+        self.layers.append(layer)
+
+    def _build_if_shaped(self) -> None:
+        shape = self._sample_shape or (self.layers[0].input_shape if self.layers else None)
+        if shape is not None:
+            self.build(shape)
+            self.built = True
+
+    def trace(self, input_shape: Shape) -> Shape:
+        shape = input_shape
+        for layer in self.layers:
+            layer.ensure_built(shape)
+            shape = layer.output_shape(shape)
+        return shape
+
+    def call(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
+        shape = self._sample_shape or ()
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+            yield layer.label, type(layer).__name__, shape, sum(p.size for p in layer.parameters())
