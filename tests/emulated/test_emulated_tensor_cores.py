@@ -46,9 +46,10 @@ extern "C" __global__ void multiply_tf32(float* d, const float* a, const float* 
 extern "C" __global__ void multiply_16_bits(float* d, const unsigned short* a, const unsigned short* b, const float* c,
                                             int bfloat) {
   const int g = threadIdx.x / 4, t = 2 * (threadIdx.x % 4);
-  const unsigned fa[4] = {pair(&a[g * 16 + t], &a[g * 16 + t + 1]), pair(&a[(g + 8) * 16 + t], &a[(g + 8) * 16 + t + 1]),
-                          pair(&a[g * 16 + t + 8], &a[g * 16 + t + 9]),
-                          pair(&a[(g + 8) * 16 + t + 8], &a[(g + 8) * 16 + t + 9])};
+  const unsigned short* upper = &a[g * 16 + t];
+  const unsigned short* lower = &a[(g + 8) * 16 + t];
+  const unsigned fa[4] = {pair(upper, upper + 1), pair(lower, lower + 1), pair(upper + 8, upper + 9),
+                          pair(lower + 8, lower + 9)};
   const unsigned fb[2] = {pair(&b[t * 8 + g], &b[(t + 1) * 8 + g]), pair(&b[(t + 8) * 8 + g], &b[(t + 9) * 8 + g])};
   float f[4];
   load_accumulators(f, c);

@@ -35,14 +35,15 @@ def directory() -> Path:
     return folder
 
 
-def shared_object(name: str, build: Callable[[Path], None]) -> Path:
+def shared_object(name: str, build: Callable[[Path], None], folder: Path | None = None) -> Path:
     """Return the cached object of a name, building it when it is missing or damaged.
 
     Args:
         name: file name, holding the key.
         build: writes the object to the path it is given.
+        folder: where it is kept; `directory()` by default.
     """
-    path = directory() / name
+    path = (folder or directory()) / name
     if not is_intact(path):
         handle, temporary = tempfile.mkstemp(prefix=name, suffix=".part", dir=path.parent)
         os.close(handle)

@@ -107,6 +107,11 @@ class ParameterRecord(ctypes.Structure):
 
 def library_path() -> Path:
     """Return the runtime library of this machine, building it on first use."""
+    return _library_in(object_cache.directory())
+
+
+@cache
+def _library_in(folder: Path) -> Path:
     name = _library_name()
 
     def build(path: Path) -> None:
@@ -115,7 +120,7 @@ def library_path() -> Path:
         source = str(toolchain.RUNTIME / "runtime.cpp")
         toolchain.run([*flags, source, "-o", str(path)], what="the emulator's runtime library")
 
-    return object_cache.shared_object(name, build)
+    return object_cache.shared_object(name, build, folder)
 
 
 @cache
