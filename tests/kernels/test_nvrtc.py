@@ -1,0 +1,109 @@
+"""Every module compiles for every architecture, and its launches fit the registers and shared memory it then has.
+
+No GPU is needed: NVRTC compiles for any. By default every variant of every plan is compiled for sm_90a, what an H100
+or H200 runs, each with another of its cases; and every kernel file for each of the other architectures, each with
+another of its variants. --all-cases compiles every variant for every architecture, and every text for sm_90a.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gpucnn import plans
+from gpucnn.devices import nvrtc
+from gpucnn.devices.nvrtc import CompiledModule, EntryReport
+from gpucnn.kernel_source import kernel_directory
+from gpucnn.limits import WARP
+from kernels.modules import ARCHITECTURES, Module, cases_of, limits_for, one_of_each_variant, texts
+
+PRIMARY = "sm_90a"
+FILES = sorted(path.name for path in kernel_directory().glob("*.cu"))
+REGISTERS = 65536
+"""Of a multiprocessor, and the most one block may take, on every supported capability."""
+
+
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    reason = nvrtc.available()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def registers_of_block(registers: int, threads: int) -> int:
+    """Return what a block takes: each warp is given 256 registers at a time (CUDA occupancy calculator)."""
+    warps = -(-threads // WARP)
+    return warps * -(-registers * WARP // 256) * 256
+
+
+def compile_all(groups: Iterable[list[Module]], arch: str) -> list[tuple[list[Module], CompiledModule]]:
+    """Compile one text for each group of modules that share it. NVRTC works outside the interpreter's lock."""
+    chosen = list(groups)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(zip(chosen, pool.map(lambda g: nvrtc.compile_module(g[0].source, arch), chosen), strict=True))
+
+
+def check(groups: Iterable[list[Module]], arch: str) -> None:
+    limits = limits_for(arch)
+    for modules, compiled in compile_all(groups, arch):
+        assert compiled.cubin.startswith(b"\x7fELF"), modules[0]
+        assert not compiled.warnings, f"{modules[0]}: {compiled.warnings}"
+        reports = {report.entry: report for report in compiled.reports}
+        for module in modules:
+            assert set(reports) >= {module.launch.entry}, module
+            report = reports[module.launch.entry]
+            taken = registers_of_block(report.registers, module.launch.threads)
+            assert taken <= REGISTERS, f"{module}: {module.launch.threads} threads of {report} do not fit {arch}"
+            shared = report.shared_bytes + module.launch.shared_bytes
+            assert shared <= limits.shared_bytes, f"{module}: {report} and the launch share {shared} bytes on {arch}"
+
+
+@pytest.mark.parametrize("operation", sorted(plans.operations()))
+def test_every_operation_has_cases(operation: str) -> None:
+    assert cases_of(operation)
+
+
+def test_every_kernel_file_is_reached_by_a_plan() -> None:
+    assert sorted(texts(PRIMARY)) == FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_variant_compiles_for_an_h200(file: str) -> None:
+    check(one_of_each_variant(texts(PRIMARY)[file]), PRIMARY)
+
+
+OTHERS = [arch for arch in ARCHITECTURES if arch != PRIMARY]
+
+
+@pytest.mark.parametrize("arch", OTHERS)
+def test_every_file_compiles_for_every_architecture(arch: str) -> None:
+    turn = OTHERS.index(arch)
+    chosen = []
+    for number, groups in enumerate(texts(arch).values()):
+        representatives = one_of_each_variant(groups)
+        chosen.append(representatives[(turn * len(representatives) // len(OTHERS) + number) % len(representatives)])
+    assert len(chosen) == len(FILES)
+    check(chosen, arch)
+
+
+@pytest.mark.all_cases
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("arch", OTHERS)
+def test_every_variant_compiles_for_every_architecture(arch: str, file: str) -> None:
+    check(one_of_each_variant(texts(arch)[file]), arch)
+
+
+@pytest.mark.all_cases
+@pytest.mark.parametrize("file", FILES)
+def test_every_text_compiles_for_an_h200(file: str) -> None:
+    check(texts(PRIMARY)[file], PRIMARY)
+
+
+def test_registers_of_block() -> None:
+    assert registers_of_block(64, 1024) == REGISTERS
+    assert registers_of_block(65, 1024) > REGISTERS
+    assert registers_of_block(1, 33) == 2 * 256
+    assert EntryReport("f", 255, 0, 0, 0, 0, 0).registers * 256 < REGISTERS < registers_of_block(255, 288)
