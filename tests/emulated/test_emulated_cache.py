@@ -90,6 +90,18 @@ def test_failed_builds_leave_nothing_behind(fresh: Path) -> None:
     assert sorted(fresh.rglob("*")) == before
 
 
+def test_leftovers_of_killed_builds_are_removed_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "emulated"
+    (folder / "old_folder.part").mkdir(parents=True)
+    for name in ("old.part", "young.part", "object.so"):
+        (folder / name).write_text("x")
+    for name in ("old.part", "old_folder.part", "object.so"):
+        os.utime(folder / name, (1, 1))
+    assert object_cache.directory() == folder
+    assert sorted(p.name for p in folder.iterdir()) == ["object.so", "young.part"]
+
+
 def test_parallel_processes_share_a_cache(fresh: Path) -> None:
     program = f"""
 import numpy as np

@@ -48,6 +48,7 @@ extern "C" __global__ void order_matters(float* y) {
 }
 extern "C" __global__ void ticket(int* y, GPUCNN_INOUT int* next) { y[blockIdx.x] = atomicAdd(next, 1); }
 extern "C" __global__ void no_arguments() {}
+extern "C" __global__ void prints(int n) { if (threadIdx.x == 0) printf("block %d of %d\n", blockIdx.x, n); }
 extern "C" __global__ void spins_in_atomics(GPUCNN_INOUT int* lock) { while (atomicCAS(lock, 1, 1) == 0) {} }
 extern "C" __global__ void spins_at_a_barrier(GPUCNN_INOUT int* lock) {
   while (true) { __syncthreads(); if (*lock) break; }
@@ -291,3 +292,8 @@ def test_launches_from_several_threads_take_turns() -> None:
 
 def test_entry_without_arguments(kernel: Any) -> None:
     kernel("no_arguments")((2,), (32,), ())
+
+
+def test_printf(kernel: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    kernel("prints")((2,), (32,), (np.int32(2),))
+    assert capfd.readouterr().out == "block 0 of 2\nblock 1 of 2\n"

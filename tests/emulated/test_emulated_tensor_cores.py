@@ -118,6 +118,18 @@ extern "C" __global__ void copy_misaligned(float* y, const float* x) {
   cp_async_wait<0>();
   y[0] = tile[0];
 }
+extern "C" __global__ void copy_from_outside(float* y, const float* x, int n) {
+  __shared__ __align__(16) float tile[4];
+  cp_async_16(&tile[0], &x[n], true);  // HERE
+  cp_async_commit();
+  cp_async_wait<0>();
+  y[0] = tile[0];
+}
+extern "C" __global__ void matrix_from_nowhere(unsigned* y) {
+  unsigned f[2];
+  ldmatrix_x2(f, (const void*)0x100000);
+  y[threadIdx.x] = f[0];
+}
 extern "C" __global__ void half_a_warp(float* d) {
   const unsigned a[4] = {}, b[2] = {};
   float f[4] = {};
@@ -228,6 +240,14 @@ def test_copies_fill_with_zeros(run: Any) -> None:
 def test_copy_from_a_misaligned_address_is_refused(run: Any) -> None:
     with pytest.raises(KernelError, match="misaligned at mma_test.cu:.*cp.async of 16 bytes from an address % 16 = 4"):
         run("copy_misaligned", np.zeros(1, "f4"), np.zeros(8, "f4"), block=1)
+
+
+def test_copies_and_loads_from_outside_name_the_kernel_line(run: Any) -> None:
+    line = TEXT.splitlines().index("  cp_async_16(&tile[0], &x[n], true);  // HERE") + 1
+    with pytest.raises(KernelError, match=rf"(out-of-bounds|memory-fault) at mma_test.cu:{line}:.*argument 'x' \+ 128"):
+        run("copy_from_outside", np.zeros(1, "f4"), np.zeros(32, "f4"), np.int32(32), block=1)
+    with pytest.raises(KernelError, match="(out-of-bounds|memory-fault) at mma_test.cu:"):
+        run("matrix_from_nowhere", np.zeros(32, "u4"))
 
 
 def test_matrix_operations_need_a_full_warp(run: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,7 @@ class EmulatedDevice(Device):
         mma_round_toward_zero: accumulate as tensor cores do, cutting sums off instead of rounding them.
         allow_exit: threads may leave a block while others still use barriers.
         timeout: processor time in seconds after which a kernel counts as endless.
+        ignore: kinds of reports to leave out, see `KINDS`.
 
     Raises:
         DeviceError: there is no g++, or this is not Linux.
@@ -59,6 +60,7 @@ class EmulatedDevice(Device):
         mma_round_toward_zero: bool = False,
         allow_exit: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
+        ignore: Collection[str] = (),
     ) -> None:
         reason = self.available()
         if reason is not None:
@@ -77,6 +79,7 @@ class EmulatedDevice(Device):
             "mma_round_toward_zero": mma_round_toward_zero,
             "allow_exit": allow_exit,
             "timeout": timeout,
+            "ignore": tuple(ignore),
             "limit": self.limits.shared_bytes,
         }
         self._modules: dict[KernelSource, EmulatedModule] = {}

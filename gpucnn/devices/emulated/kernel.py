@@ -36,7 +36,8 @@ _one_launch_at_a_time = threading.Lock()  # shadow memory and signal handlers be
 class EmulatedKernel:
     """A compiled entry. It is made by `EmulatedModule.kernel`.
 
-    `parameters` holds its signature, `switches` how often the latest launch switched threads.
+    `parameters` holds its signature, `static_shared_bytes` the size of the `__shared__` variables that it declares
+    itself, `switches` how often the latest launch switched threads.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class EmulatedKernel:
     ) -> None:
         self.entry = entry
         self.parameters = parameters
+        self.static_shared_bytes = image.static_shared_bytes(entry)
         self.switches = 0
         self._library = library  # keeps the code loaded
         self._image = image
@@ -61,11 +63,6 @@ class EmulatedKernel:
         self._shared = (SharedVariableRecord * max(1, len(variables)))(
             *(SharedVariableRecord(v.offset, v.size, int(v.internal)) for v in variables)
         )
-
-    @property
-    def static_shared_bytes(self) -> int:
-        """Bytes of the `__shared__` variables that the entry declares itself."""
-        return self._image.static_shared_bytes(self.entry)
 
     def __call__(
         self,
@@ -109,9 +106,7 @@ class EmulatedKernel:
         self._check_geometry(grid3, block3, shared_bytes, limit)
         if order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-        unknown = sorted(set(ignore) - set(KINDS))
-        if unknown:
-            raise ValueError(f"unknown report kinds {unknown}; known: {', '.join(KINDS)}")
+        ignored = _kind_mask(ignore) if ignore else 0
         values, records, keep = self._bind(arguments)
         reports = (ReportRecord * _MOST_REPORTS)()
         launch = LaunchRecord(
@@ -137,7 +132,7 @@ class EmulatedKernel:
             argument_count=len(records),
             shared_variable_count=len(self._image.variables),
             report_capacity=_MOST_REPORTS,
-            ignored_kinds=sum(1 << KINDS.index(kind) for kind in set(ignore)),
+            ignored_kinds=ignored,
             round_toward_zero=mma_round_toward_zero,
         )
         with _one_launch_at_a_time:
@@ -218,6 +213,13 @@ class EmulatedKernel:
                            variable_bytes=record.bytes, count=record.unwritten)
                 )  # fmt: skip
         return tuple(found)
+
+
+def _kind_mask(kinds: Collection[str]) -> int:
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"unknown report kinds {unknown}; known: {', '.join(KINDS)}")
+    return sum(1 << KINDS.index(kind) for kind in set(kinds))
 
 
 def _three(size: Sequence[int]) -> tuple[int, int, int]:

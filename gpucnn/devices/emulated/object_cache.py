@@ -10,11 +10,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 from gpucnn.cache import cache_directory
 
+_ABANDONED_SECONDS = 24 * 3600
 _SEAL = b"gpucnn-sealed-object:"  # ELF ignores what follows its sections
 
 
@@ -30,8 +33,19 @@ def key_of(parts: Iterable[str | bytes]) -> str:
 
 def directory() -> Path:
     """Return the folder of the emulated device's objects, creating it."""
-    folder = cache_directory() / "emulated"
+    return _prepared(cache_directory() / "emulated")
+
+
+@cache
+def _prepared(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
+    for part in folder.glob("*.part"):  # of builds that were killed; younger ones may be under way
+        if time.time() - part.stat().st_mtime < _ABANDONED_SECONDS:
+            continue
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
     return folder
 
 

@@ -39,9 +39,11 @@ void emulated_copy_async_wait(int groups_left_pending) {
       continue;
     }
     if (worker.launch->check) check_copy_end(worker, copy);
+    worker.working_for = copy.code_offset;
     memcpy(copy.target, copy.source, (size_t)copy.valid_bytes);
     memset((char*)copy.target + copy.valid_bytes, 0, (size_t)(copy.bytes - copy.valid_bytes));
   }
+  worker.working_for = 0;
   copies.pending.resize(kept);
 }
 

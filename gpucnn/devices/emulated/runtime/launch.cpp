@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <thread>
@@ -110,6 +111,7 @@ int emulated_launch(Launch* launch) {
     for (std::thread& other : others) other.join();
   }
   arguments.copy_back();
+  fflush(stdout);  // what kernels printed appears before what Python prints next
   current_worker = nullptr;
   return 0;
 }

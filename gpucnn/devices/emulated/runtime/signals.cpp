@@ -57,14 +57,15 @@ void on_fault(int signal, siginfo_t* information, void* context) {
       report = add_report(ReportKind::stack_overflow, "local arrays need more than the %zu KiB of a thread's stack",
                           stack_bytes / 1024);
     } else if (!address) {
-      report = add_report(ReportKind::memory_fault, "access through a null pointer, or a misaligned vector access");
+      report = add_report(ReportKind::memory_fault, "access through a null or wild pointer, or a misaligned vector access");
     } else {
       report = add_report(ReportKind::memory_fault, "access to inaccessible memory");
       if (report) locate(report, *worker, address);
     }
   }
   const uint8_t* code = interrupted_at(context);
-  if (report && in_module(*worker, code)) report->code_offset = worker->code_offset(code + 1);
+  if (report) report->code_offset = in_module(*worker, code) ? worker->code_offset(code + 1) : worker->working_for;
+  worker->working_for = 0;
   siglongjmp(worker->escape, 1);
 }
 

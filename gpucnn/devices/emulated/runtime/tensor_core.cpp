@@ -132,6 +132,7 @@ struct LoadSlot {
   unsigned* fragments;
   const void* row;
   int count, transposed;
+  uint32_t code_offset;
 };
 
 // Lanes 8i to 8i + 7 name the rows of matrix i; every lane gets two 16-bit elements of each matrix.
@@ -139,7 +140,12 @@ void load(void** slots, unsigned) {
   const int count = ((LoadSlot*)slots[0])->count;
   for (int matrix = 0; matrix < count; ++matrix) {
     uint16_t rows[8][8];
-    for (int i = 0; i < 8; ++i) memcpy(rows[i], ((LoadSlot*)slots[matrix * 8 + i])->row, sizeof rows[i]);
+    for (int i = 0; i < 8; ++i) {
+      const LoadSlot& slot = *(LoadSlot*)slots[matrix * 8 + i];
+      current_worker->working_for = slot.code_offset;
+      memcpy(rows[i], slot.row, sizeof rows[i]);
+    }
+    current_worker->working_for = 0;
     for (int lane = 0; lane < 32; ++lane) {
       const LoadSlot& slot = *(LoadSlot*)slots[lane];
       const int row = lane / 4, column = lane % 4 * 2;
@@ -183,7 +189,7 @@ __attribute__((noinline)) void emulated_load_matrices(const char* file, int line
     abandon_block(worker);
   }
   if (worker.launch->check && names_row) check_access(row, 16, Access::read, caller, true);
-  LoadSlot slot{fragments, row, count, transposed};
+  LoadSlot slot{fragments, row, count, transposed, worker.code_offset(caller)};
   emulated_warp_collective(file, line, 0xffffffffu, &slot, load);
 }
 }

@@ -104,6 +104,7 @@ struct Worker {
 
   std::vector<uint8_t> handler_stack;
   sigjmp_buf escape;
+  uint32_t working_for = 0;  // code offset of the kernel's call that the runtime is serving, for faults in the runtime
   volatile sig_atomic_t running_kernel = 0;
   volatile sig_atomic_t timed_out = 0;
 
