@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from gpucnn import kernel_source
+from gpucnn.devices import nvrtc
 from gpucnn.devices.emulated import EmulatedModule
 from gpucnn.errors import KernelError
+from gpucnn.limits import CAPABILITIES
 
 MMA = (kernel_source.kernel_directory() / "mma.cuh").read_text()
 
@@ -60,7 +62,7 @@ extern "C" __global__ void multiply_16_bits(float* d, const unsigned short* a, c
   }
   store_accumulators(d, f);
 }
-#ifdef GPUCNN_EMULATED
+#ifndef WITHOUT_ASSEMBLY
 extern "C" __global__ void multiply_from_shared(float* d, const unsigned short* a, const unsigned short* b) {
   __shared__ __align__(16) unsigned short tile_a[16 * 16];
   __shared__ __align__(16) unsigned short tile_b[16 * 8];
@@ -151,8 +153,8 @@ def turing_module() -> EmulatedModule:
     read_lane = 'asm("mov.u32 %0, %%laneid;" : "=r"(lane));'
     assert read_lane in MMA
     text = MMA.replace(read_lane, "lane = threadIdx.x % 32;").replace("GPUCNN_EMULATED", "NOT_THIS_BRANCH")
-    portable = TEXT.replace("GPUCNN_EMULATED", "NOT_THIS_BRANCH").replace("mma_m16n8k16_f16(f, fa, fb);", "")
-    return EmulatedModule(f"{text}\n{portable}", architecture=75, name="mma_sm75.cu")
+    kernels = TEXT.replace("mma_m16n8k16_f16(f, fa, fb);", "")
+    return EmulatedModule(f"#define WITHOUT_ASSEMBLY\n{text}\n{kernels}", architecture=75, name="mma_sm75.cu")
 
 
 @pytest.fixture(params=["fast", "check"])
@@ -286,3 +288,12 @@ def test_accumulation_toward_zero(run: Any, kind: str) -> None:
                 )
     assert (cut == expected).all()
     assert (cut != nearest).any()
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_ptx_branch_compiles(capability: int) -> None:
+    reason = nvrtc.available()
+    if reason is not None:
+        pytest.skip(reason)
+    cubin, log = nvrtc.load().compile(f"{MMA}\n{TEXT}", "mma_test.cu", f"sm_{capability}")
+    assert cubin is not None and "error" not in log, log
