@@ -2,9 +2,9 @@
 //
 // Layout    x (N, H, W, C), weight (K, R, S, C/GROUPS), y (N, P, Q, K), all contiguous in SPEC_T; sums in SPEC_ACC
 // Meets     tap (r, s) of output (p, q) reads pixel h = p*STRIDE_H - PAD_TOP + r*DILATION_H, and w alike
-// Assumes   what Conv2dSpec has checked: one image, one output and the weight have fewer than 2^31 elements each, N*P*Q
-//           and N*H*W are below 2^31 and so is the padded image's height and width. A batch may have more: offsets of
-//           images are 64-bit.
+// Assumes   what Conv2dSpec has checked: one image, one output and the weight have fewer than 2^31 elements each,
+//           N*P*Q and N*H*W are below 2^31 and so is the padded image's height and width. A batch may have more:
+//           offsets of images are 64-bit.
 #pragma once
 
 #include "common.cuh"

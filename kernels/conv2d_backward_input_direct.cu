@@ -1,12 +1,14 @@
-// conv2d_backward_input_direct.cu -- gradient of a 2-D convolution's input, one thread for a few channels of one pixel.
+// conv2d_backward_input_direct.cu -- gradient of a 2-D convolution's input, one thread for a few channels of one
+// pixel.
 //
-// Computes  dx[n,h,w,c] = sum over r,s,k of dy[n,p,q,k] * weight[k,r,s,c], over the taps for which h + PAD_TOP - r*DILATION_H
-//           = p*STRIDE_H and w + PAD_LEFT - s*DILATION_W = q*STRIDE_W have solutions p, q inside the output; k over the
-//           group of c; with FLIP the filter is mirrored
+// Computes  dx[n,h,w,c] = sum over r,s,k of dy[n,p,q,k] * weight[k,r,s,c], over the taps for which h + PAD_TOP -
+//           r*DILATION_H = p*STRIDE_H and w + PAD_LEFT - s*DILATION_W = q*STRIDE_W have solutions p, q inside the
+//           output; k over the group of c; with FLIP the filter is mirrored
 // Layout    channels-last, see conv2d.cuh
 // Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHANNELS: channels per thread, a divisor of C/GROUPS;
 //           TUNE_THREADS: block size; run time: N
-// Launch    grid = ceil(N*H*W * C/CHANNELS / THREADS), block = THREADS; neighbouring threads own neighbouring channels
+// Launch    grid = ceil(N*H*W * C/CHANNELS / THREADS), block = THREADS; neighbouring threads own neighbouring
+//           channels
 // Assumes   nothing beyond conv2d.cuh: it is legal for every Spec
 // Writes    every dx once, also where no window reaches; sums in the order r, s, k, one fused multiply-add each
 // Cost      2*N*P*Q*K*R*S*C/GROUPS flops; dy is read from cache C/CHANNELS times per tap: bound by loads
@@ -19,7 +21,8 @@ constexpr int CHANNEL_BLOCKS = C / CHANNELS;
 static_assert(GROUP_C % CHANNELS == 0, "TUNE_CHANNELS divides the channels of a group");
 
 GPUCNN_KERNEL __launch_bounds__(THREADS, 8)
-conv2d_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ weight, int N) {
+conv2d_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy,
+                             const SPEC_T* __restrict__ weight, int N) {
   const long long index = global_thread();
   if (index >= (long long)N * H * W * CHANNEL_BLOCKS) return;
   const unsigned pixel = (unsigned)(index / CHANNEL_BLOCKS), row = pixel / W;

@@ -1,19 +1,20 @@
-// conv2d_backward_weight_implicit_gemm.cu -- gradient of a 2-D convolution's weight, first of two launches: tiled matrix
-// products over chunks of output positions.
+// conv2d_backward_weight_implicit_gemm.cu -- gradient of a 2-D convolution's weight, first of two launches: tiled
+// matrix products over chunks of output positions.
 //
-// Computes  workspace[chunk][k,r,s,c] = sum over the CHUNK positions (n,p,q) of a chunk of dy[n,p,q,k] *
-//           x[n, p*STRIDE_H - PAD_TOP + r*DILATION_H, q*STRIDE_W - PAD_LEFT + s*DILATION_W, c], x zero outside the image;
+// Computes  workspace[chunk][k,r,s,c] = sum over the CHUNK positions (n,p,q) of a chunk of dy[n,p,q,k] * x[n,
+//           p*STRIDE_H - PAD_TOP + r*DILATION_H, q*STRIDE_W - PAD_LEFT + s*DILATION_W, c], x zero outside the image;
 //           conv2d_backward_weight_sum adds the chunks. As a product: rows k, columns (r,s,c), depth (n,p,q)
-// Layout    channels-last, see conv2d.cuh; workspace (ceil(N*P*Q / CHUNK), K, R, S, C) in SPEC_ACC; dy is contiguous along
-//           rows, x along columns
-// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK: positions per chunk, a multiple of DEPTH, never a function of N;
-//           TUNE_*: see conv2d_tile.cuh; run time: N
-// Launch    grid = chunks * row tiles * column tiles, columns first; one block owns ROWS filters x COLUMNS weights of one chunk
+// Layout    channels-last, see conv2d.cuh; workspace (ceil(N*P*Q / CHUNK), K, R, S, C) in SPEC_ACC; dy is contiguous
+//           along rows, x along columns
+// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK: positions per chunk, a multiple of DEPTH, never a
+//           function of N; TUNE_*: see conv2d_tile.cuh; run time: N
+// Launch    grid = chunks * row tiles * column tiles, columns first; one block owns ROWS filters x COLUMNS weights
+//           of one chunk
 // Assumes   GROUPS = 1; see conv2d_tile.cuh
-// Writes    every element of the workspace once; sums in the order n, p, q, one fused multiply-add each. The padding enters as
-//           zeros, which differ from taps left out only where dy is not finite
-// Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; dy is read R*S*C/COLUMNS times, x K/ROWS * R*S times from cache,
-//           WEIGHTS * chunks sums are written: bound by arithmetic when K and R*S*C are not small
+// Writes    every element of the workspace once; sums in the order n, p, q, one fused multiply-add each. The padding
+//           enters as zeros, which differ from taps left out only where dy is not finite
+// Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; dy is read R*S*C/COLUMNS times, x K/ROWS * R*S times
+//           from cache, WEIGHTS * chunks sums are written: bound by arithmetic when K and R*S*C are not small
 // Tested    tests/operations/test_conv2d.py
 // Source    see conv2d_forward_implicit_gemm.cu
 #include "conv2d_tile.cuh"
@@ -68,10 +69,10 @@ struct ImageOperand {
 };
 
 GPUCNN_KERNEL __launch_bounds__(THREADS, 2)
-conv2d_backward_weight_implicit_gemm(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ x,
-                                     int N) {
-  __shared__ __align__(16) SPEC_ACC left_tiles[2][DEPTH][ROWS + SKEW];
-  __shared__ __align__(16) SPEC_ACC right_tiles[2][DEPTH][COLUMNS + SKEW];
+conv2d_backward_weight_implicit_gemm(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy,
+                                     const SPEC_T* __restrict__ x, int N) {
+  __shared__ __align__(16) LeftTiles left_tiles;
+  __shared__ __align__(16) RightTiles right_tiles;
   const unsigned positions = (unsigned)N * P * Q, chunk = blockIdx.x / (COLUMN_TILES * ROW_TILES);
   const unsigned begin = chunk * CHUNK, end = min(begin + CHUNK, positions);
   const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;

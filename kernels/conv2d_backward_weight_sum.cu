@@ -1,9 +1,10 @@
-// conv2d_backward_weight_sum.cu -- gradient of a 2-D convolution's weight, second of two launches: the chunks' sums added.
+// conv2d_backward_weight_sum.cu -- gradient of a 2-D convolution's weight, second of two launches: the chunks' sums
+// added.
 //
 // Computes  dw[i] = sum over chunks of workspace[chunk][i]
 // Layout    workspace (ceil(N*P*Q / CHUNK), WEIGHTS) in SPEC_ACC, dw (WEIGHTS,) in SPEC_T
-// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK as in the first launch; TUNE_SLICES: threads that share the
-//           chunks of one weight; TUNE_LANES: weights per block; run time: N
+// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK as in the first launch; TUNE_SLICES: threads that
+//           share the chunks of one weight; TUNE_LANES: weights per block; run time: N
 // Launch    grid = ceil(WEIGHTS / LANES), block = (LANES, SLICES)
 // Assumes   the first launch wrote the whole workspace
 // Writes    every dw once; slice i adds chunks i, i + SLICES, ... in this order, then the slices are added in theirs

@@ -1,16 +1,17 @@
 // conv2d_forward_direct.cu -- 2-D convolution, one thread for a few filters at one output position.
 //
-// Computes  y[n,p,q,k] = activation(bias[k] + sum over r,s,c of x[n, p*STRIDE_H - PAD_TOP + r*DILATION_H,
-//           q*STRIDE_W - PAD_LEFT + s*DILATION_W, c] * weight[k,r,s,c]), x zero outside the image, c over the group of k;
-//           with FLIP the filter is mirrored
+// Computes  y[n,p,q,k] = activation(bias[k] + sum over r,s,c of x[n, p*STRIDE_H - PAD_TOP + r*DILATION_H, q*STRIDE_W
+//           - PAD_LEFT + s*DILATION_W, c] * weight[k,r,s,c]), x zero outside the image, c over the group of k; with
+//           FLIP the filter is mirrored
 // Layout    channels-last, see conv2d.cuh; bias (K,) or null without SPEC_BIAS
-// Compiled  SPEC_*: Conv2dSpec; TUNE_FILTERS: filters per thread, a divisor of K/GROUPS; TUNE_THREADS: block size; run time: N
+// Compiled  SPEC_*: Conv2dSpec; TUNE_FILTERS: filters per thread, a divisor of K/GROUPS; TUNE_THREADS: block size;
+//           run time: N
 // Launch    grid = ceil(N*P*Q * K/FILTERS / THREADS), block = THREADS; neighbouring threads own neighbouring filters
 // Assumes   nothing beyond conv2d.cuh: it is legal for every Spec
-// Writes    every y once; sums in the order r, s, c, one fused multiply-add each. Taps in the padding are left out, so
-//           that they differ from products with zero only where a weight is not finite
-// Cost      2*N*P*Q*K*R*S*C/GROUPS flops; each x is read from cache K/FILTERS times R*S, the weight once per position: bound
-//           by loads, not by arithmetic, unless FILTERS is large
+// Writes    every y once; sums in the order r, s, c, one fused multiply-add each. Taps in the padding are left out,
+//           so that they differ from products with zero only where a weight is not finite
+// Cost      2*N*P*Q*K*R*S*C/GROUPS flops; each x is read from cache K/FILTERS times R*S, the weight once per
+//           position: bound by loads, not by arithmetic, unless FILTERS is large
 // Tested    tests/operations/test_conv2d.py
 // Source    the definition
 #include "activation.cuh"

@@ -1,17 +1,19 @@
-// conv2d_forward_implicit_gemm.cu -- 2-D convolution as a tiled matrix product whose left matrix is read from the image.
+// conv2d_forward_implicit_gemm.cu -- 2-D convolution as a tiled matrix product whose left matrix is read from the
+// image.
 //
-// Computes  y[n,p,q,k] = activation(bias[k] + sum over r,s,c of x[n, p*STRIDE_H - PAD_TOP + r*DILATION_H,
-//           q*STRIDE_W - PAD_LEFT + s*DILATION_W, c] * weight[k,r,s,c]), x zero outside the image; with FLIP the filter is
+// Computes  y[n,p,q,k] = activation(bias[k] + sum over r,s,c of x[n, p*STRIDE_H - PAD_TOP + r*DILATION_H, q*STRIDE_W
+//           - PAD_LEFT + s*DILATION_W, c] * weight[k,r,s,c]), x zero outside the image; with FLIP the filter is
 //           mirrored. As a product: rows (n,p,q), columns k, depth (r,s,c)
-// Layout    channels-last, see conv2d.cuh; bias (K,) or null without SPEC_BIAS; both operands are contiguous along depth
+// Layout    channels-last, see conv2d.cuh; bias (K,) or null without SPEC_BIAS; both operands are contiguous along
+//           depth
 // Compiled  SPEC_*: Conv2dSpec; TUNE_*: see conv2d_tile.cuh; run time: N
-// Launch    grid = row tiles * column tiles, columns first, so that blocks that share image rows run together; one block owns
-//           ROWS positions x COLUMNS filters
+// Launch    grid = row tiles * column tiles, columns first, so that blocks that share image rows run together; one
+//           block owns ROWS positions x COLUMNS filters
 // Assumes   GROUPS = 1; see conv2d_tile.cuh
-// Writes    every y once; sums in the order r, s, c, one fused multiply-add each. The padding enters as zeros, which differ
-//           from taps left out only where a weight is not finite
-// Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; each x is read from cache K/COLUMNS * R*S times, the weight once
-//           per ROWS positions: bound by arithmetic when K and R*S*C are not small
+// Writes    every y once; sums in the order r, s, c, one fused multiply-add each. The padding enters as zeros, which
+//           differ from taps left out only where a weight is not finite
+// Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; each x is read from cache K/COLUMNS * R*S times, the
+//           weight once per ROWS positions: bound by arithmetic when K and R*S*C are not small
 // Tested    tests/operations/test_conv2d.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
@@ -19,7 +21,7 @@
 
 constexpr int COLUMN_TILES = ceil_div(K, COLUMNS);
 
-// Where the window of an output position starts: its element of x at channel 0, and its pixel, which may lie in the padding.
+// Where the window of an output position starts: its element of x at channel 0, and its pixel, perhaps in the padding.
 struct alignas(16) WindowStart {
   long long element;
   int h, w;
@@ -39,7 +41,8 @@ struct ImageOperand {
       carrier.packs[i] = {};
       if (depth >= FILTER || !carrier.carries(i)) continue;
       const WindowStart window = windows[carrier.line(i)];
-      if (inside(window.h + down, H) && inside(window.w + across, W)) carrier.packs[i] = load_pack<VECTOR_C>(x + window.element + shift);
+      if (inside(window.h + down, H) && inside(window.w + across, W))
+        carrier.packs[i] = load_pack<VECTOR_C>(x + window.element + shift);
     }
   }
 };
@@ -56,7 +59,8 @@ struct FilterOperand {
     for (int i = 0; i < carrier.COUNT; ++i) {
       const int k = first + carrier.line(i);
       carrier.packs[i] = {};
-      if (depth < FILTER && carrier.carries(i) && k < K) carrier.packs[i] = load_pack<VECTOR_C>(weight + k * FILTER + element);
+      if (depth < FILTER && carrier.carries(i) && k < K)
+        carrier.packs[i] = load_pack<VECTOR_C>(weight + k * FILTER + element);
     }
   }
 };
@@ -64,8 +68,8 @@ struct FilterOperand {
 GPUCNN_KERNEL __launch_bounds__(THREADS, 2)
 conv2d_forward_implicit_gemm(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
                              const SPEC_T* __restrict__ bias, int N) {
-  __shared__ __align__(16) SPEC_ACC left_tiles[2][DEPTH][ROWS + SKEW];
-  __shared__ __align__(16) SPEC_ACC right_tiles[2][DEPTH][COLUMNS + SKEW];
+  __shared__ __align__(16) LeftTiles left_tiles;
+  __shared__ __align__(16) RightTiles right_tiles;
   __shared__ WindowStart windows[ROWS];
   const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / COLUMN_TILES * ROWS;
   const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;

@@ -1,15 +1,17 @@
 // conv2d_tile.cuh -- the tiled matrix product inside the three implicit-GEMM convolutions.
 //
-// Computes  sums[row][column] = sum over depth of left[depth][row] * right[depth][column], for the ROWS x COLUMNS tile of one
-//           block; what rows, columns and depth mean is the including kernel's matter
-// Layout    shared memory, in SPEC_ACC: left [2][DEPTH][ROWS + SKEW], right [2][DEPTH][COLUMNS + SKEW]; two buffers, so that one
-//           barrier per DEPTH suffices: the next tile is loaded to registers, this one multiplied, the next one stored
-//                 left                     right                      a thread's sums, ROW_SQUARES = 2, COLUMN_SQUARES = 1:
+// Computes  sums[row][column] = sum over depth of left[depth][row] * right[depth][column], for the ROWS x COLUMNS
+//           tile of one block; what rows, columns and depth mean is the including kernel's matter
+// Layout    shared memory, in SPEC_ACC: left [2][DEPTH][ROWS + SKEW], right [2][DEPTH][COLUMNS + SKEW]; two buffers,
+//           so that one barrier per DEPTH suffices: the next tile is loaded to registers, this one multiplied, the
+//           next one stored
+//                 left                     right                      a thread's sums, 2 row squares, 1 column square:
 //              d [ . . . rows . . . ]   d [ . . columns . . ]           4 x 4 at (4*down,          4*across)
 //                                                                       4 x 4 at (4*down + ROWS/2, 4*across)
 //           so that the threads of a warp read neighbouring 16 bytes of a shared line, or the same ones
-// Compiled  TUNE_ROWS, TUNE_COLUMNS, TUNE_DEPTH: the tile; TUNE_ROW_SQUARES, TUNE_COLUMN_SQUARES: squares of 4 x 4 sums per
-//           thread; TUNE_VECTOR: elements per global access where the number of channels divides by it, 1 or 4
+// Compiled  TUNE_ROWS, TUNE_COLUMNS, TUNE_DEPTH: the tile; TUNE_ROW_SQUARES, TUNE_COLUMN_SQUARES: squares of 4 x 4
+//           sums per thread; TUNE_VECTOR: elements per global access where the number of channels divides by it, 1
+//           or 4
 // Launch    block = THREADS, which follows from the tile
 // Assumes   TUNE_VECTOR 4 needs every array aligned to 16 bytes
 // Writes    sums in ascending depth, one fused multiply-add each: the bits do not depend on the tile
@@ -31,13 +33,13 @@ static_assert(GROUPS == 1, "the implicit GEMM has no groups");
 static_assert(TUNE_VECTOR == 1 || TUNE_VECTOR == 4, "TUNE_VECTOR: 1 or 4");
 static_assert(DOWN * 4 * ROW_SQUARES == ROWS && ACROSS * 4 * COLUMN_SQUARES == COLUMNS, "squares fill the tile");
 static_assert(THREADS % 32 == 0 && THREADS <= 1024, "whole warps");
-static_assert((long long)(R + DEPTH) * DILATION_H < 1 << 30 && (long long)(S + DEPTH) * DILATION_W < 1 << 30 && H < 1 << 30 &&
-                  W < 1 << 30,
-              "a tap beyond the filter's end, and a row that stands OFF_IMAGE, stay within int");
+static_assert((long long)(R + DEPTH) * DILATION_H < -OFF_IMAGE && (long long)(S + DEPTH) * DILATION_W < -OFF_IMAGE,
+              "a tap beyond the filter's end stays within int, and within a row that is OFF_IMAGE");
+static_assert(H < -OFF_IMAGE && W < -OFF_IMAGE, "a row that is OFF_IMAGE reaches no pixel");
 
-// What one thread carries of a DEPTH x EXTENT operand tile from global to shared memory: packs of VECTOR elements, which
-// are contiguous along depth (then they are transposed on the way) or along the extent. All packs of a thread have the
-// same offset in their lines; a line is what is contiguous in global memory.
+// What one thread carries of a DEPTH x EXTENT operand tile from global to shared memory: packs of VECTOR elements,
+// which are contiguous along depth (then they are transposed on the way) or along the extent. A line is what is
+// contiguous in global memory; all packs of a thread have the same offset in their lines.
 template <int EXTENT, int VECTOR, bool ALONG_DEPTH>
 struct Carrier {
   static constexpr int LENGTH = ALONG_DEPTH ? DEPTH : EXTENT, LINES = ALONG_DEPTH ? EXTENT : DEPTH;
@@ -71,9 +73,11 @@ __device__ __forceinline__ int tile_row(int i) { return (i / 4 * DOWN + (int)thr
 __device__ __forceinline__ int tile_column(int j) { return (j / 4 * ACROSS + (int)threadIdx.x % ACROSS) * 4 + j % 4; }
 
 typedef SPEC_ACC Sums[4 * ROW_SQUARES][4 * COLUMN_SQUARES];
+typedef SPEC_ACC LeftTiles[2][DEPTH][ROWS + SKEW];
+typedef SPEC_ACC RightTiles[2][DEPTH][COLUMNS + SKEW];
 
-__device__ __forceinline__ void multiply_tiles(const SPEC_ACC (&left)[DEPTH][ROWS + SKEW], const SPEC_ACC (&right)[DEPTH][COLUMNS + SKEW],
-                                               Sums& sums) {
+__device__ __forceinline__ void multiply_tiles(const SPEC_ACC (&left)[DEPTH][ROWS + SKEW],
+                                               const SPEC_ACC (&right)[DEPTH][COLUMNS + SKEW], Sums& sums) {
 #pragma unroll
   for (int d = 0; d < DEPTH; ++d) {
     Pack<SPEC_ACC, 4> rows[ROW_SQUARES], columns[COLUMN_SQUARES];
@@ -91,8 +95,8 @@ __device__ __forceinline__ void multiply_tiles(const SPEC_ACC (&left)[DEPTH][ROW
 
 // The whole product. An operand has fetch(step), which loads its tile number `step` to registers, and its `carrier`.
 template <class Left, class Right>
-__device__ __forceinline__ void multiply(Left& left, Right& right, int steps, SPEC_ACC (&left_tiles)[2][DEPTH][ROWS + SKEW],
-                                         SPEC_ACC (&right_tiles)[2][DEPTH][COLUMNS + SKEW], Sums& sums) {
+__device__ __forceinline__ void multiply(Left& left, Right& right, int steps, LeftTiles& left_tiles,
+                                         RightTiles& right_tiles, Sums& sums) {
   if (steps == 0) return;
   left.fetch(0);
   right.fetch(0);

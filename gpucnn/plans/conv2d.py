@@ -23,7 +23,7 @@ _FARTHEST = 2**30
 """The implicit GEMM marks rows that have no image by a pixel this far outside."""
 
 _LEAST_CHUNK, _MOST_CHUNK = 256, 16384
-_SMALL_WEIGHT = 32768
+_SMALL_WEIGHT = 16384
 """Above it one thread per weight fills a device, and the chunks are too few to share."""
 
 
@@ -84,14 +84,21 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     weights = spec.k * filter_size
     chunk = _chunk(weights)
     slices = 8 if weights < _SMALL_WEIGHT else 1
-    summation = (f"{spec.acc_dtype} multiply-adds in the order n, p, q within chunks of {chunk} positions; "
-                 f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order")
+    summation = (
+        f"{spec.acc_dtype} multiply-adds in the order n, p, q within chunks of {chunk} positions; "
+        f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order"
+    )
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
     macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
     workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
     lanes = 256 // slices
-    adding = Launch.of("conv2d_backward_weight_sum.cu", "conv2d_backward_weight_sum",
-                       {**macros, "TUNE_SLICES": slices, "TUNE_LANES": lanes}, (ceil_div(weights, lanes),), (lanes, slices))
+    adding = Launch.of(
+        "conv2d_backward_weight_sum.cu",
+        "conv2d_backward_weight_sum",
+        {**macros, "TUNE_SLICES": slices, "TUNE_LANES": lanes},
+        (ceil_div(weights, lanes),),
+        (lanes, slices),
+    )
 
     def in_two_stages(first: Plan) -> Plan:
         return Plan(first.algorithm, first.variant, (*first.launches, adding), summation, workspace)
@@ -111,8 +118,9 @@ def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhi
     """Yield the implicit GEMM where it is legal and the direct Plan, first whichever is likely to be faster."""
     extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
     # The deepest tile looks up to 16 taps beyond the filter's end, and those coordinates must not wrap.
-    legal = spec.groups == 1 and all(size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST
-                                     for size, taps, dilation in extents)
+    legal = spec.groups == 1 and all(
+        size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST for size, taps, dilation in extents
+    )
     if not (legal and worthwhile):
         yield direct
     if legal:
@@ -121,19 +129,34 @@ def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhi
             yield direct
 
 
-def _direct(operation: str, macros: Mapping[str, object], unit: str | None, per_thread: int, elements: int, summation: str) -> Plan:
+def _direct(
+    operation: str, macros: Mapping[str, object], unit: str | None, per_thread: int, elements: int, summation: str
+) -> Plan:
     """Return the Plan of a direct kernel: `elements` threads, each for `per_thread` outputs under the macro `unit`."""
     tuned = {**macros, "TUNE_THREADS": _THREADS, **({unit: per_thread} if unit else {})}
     entry = f"{operation}_direct"
-    return Plan("direct", "", (Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(elements, _THREADS),), (_THREADS,)),), summation)
+    return Plan(
+        "direct", "", (Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(elements, _THREADS),), (_THREADS,)),), summation
+    )
 
 
-def _implicit_gemm(operation: str, macros: Mapping[str, object], tile: _Tile, depth: int, vector: int, grid: int, summation: str) -> Plan:
-    tuned = {**macros, "TUNE_ROWS": tile.rows, "TUNE_COLUMNS": tile.columns, "TUNE_DEPTH": depth, "TUNE_VECTOR": vector,
-             "TUNE_ROW_SQUARES": tile.row_squares, "TUNE_COLUMN_SQUARES": tile.column_squares}
+def _implicit_gemm(
+    operation: str, macros: Mapping[str, object], tile: _Tile, depth: int, vector: int, grid: int, summation: str
+) -> Plan:
+    tuned = {
+        **macros,
+        "TUNE_ROWS": tile.rows,
+        "TUNE_COLUMNS": tile.columns,
+        "TUNE_DEPTH": depth,
+        "TUNE_VECTOR": vector,
+        "TUNE_ROW_SQUARES": tile.row_squares,
+        "TUNE_COLUMN_SQUARES": tile.column_squares,
+    }
     entry = f"{operation}_implicit_gemm"
-    launch = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0)
-    variant = f"{tile.rows}x{tile.columns}x{depth}" + ("_vector" if vector > 1 else "")
+    launch = Launch.of(
+        f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0
+    )
+    variant = f"{tile.rows}x{tile.columns}" + ("_vector" if vector > 1 else "")
     return Plan("implicit_gemm", variant, (launch,), summation)
 
 
@@ -142,7 +165,9 @@ def _tiles(spec: Conv2dSpec, tiles: tuple[_Tile, ...], alignment: int) -> Iterat
     depth = 8 if spec.dtype == "float64" else 16
     if alignment >= _VECTOR_ALIGNMENT and (spec.c % _VECTOR == 0 or spec.k % _VECTOR == 0):
         yield from ((tile, depth, _VECTOR) for tile in tiles)
-    yield from ((tile, depth, 1) for tile in tiles)
+        yield tiles[0], depth, 1
+    else:
+        yield from ((tile, depth, 1) for tile in tiles)
 
 
 def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, ...]:
