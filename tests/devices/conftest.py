@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devices.fake_cupy import FakeCupy
-from gpucnn.devices import nvrtc
+from gpucnn.devices import cubin_cache, nvrtc
 from gpucnn.devices.cuda import CudaDevice
 from gpucnn.errors import DeviceError
 
@@ -16,7 +16,7 @@ from gpucnn.errors import DeviceError
 class FakeNvrtc:
     """Records what it is asked to compile; the cubin names the architecture and repeats the text."""
 
-    version = (13, 0)
+    version = (99, 1)
 
     def __init__(self) -> None:
         self.compiled: list[tuple[str, str]] = []
@@ -39,7 +39,8 @@ class FakeNvrtc:
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNvrtc:
     fake = FakeNvrtc()
     monkeypatch.setattr(nvrtc, "load", fake.load)
-    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "cache"))
+    # Its modules must not get near those of a real compiler; the emulator may keep its own.
+    monkeypatch.setattr(cubin_cache, "cache_directory", lambda: tmp_path)
     return fake
 
 

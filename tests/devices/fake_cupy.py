@@ -221,8 +221,9 @@ class MemoryHook:
 
 
 class Function:
-    def __init__(self, fake: FakeCupy, name: str) -> None:
+    def __init__(self, fake: FakeCupy, name: str, cubin: bytes) -> None:
         self.fake, self.name, self.ptr, self.granted = fake, name, id(self), STATIC_SHARED_BYTES
+        self.emulated = fake.implementation(cubin, name) if fake.implementation else None
         fake.functions[self.ptr] = self
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0) -> None:
@@ -240,11 +241,14 @@ class Function:
             raise CUDADriverError("CUDA_ERROR_INVALID_HANDLE: invalid resource handle")
         fake.launches.append((self.name, grid, block, shared_mem, stream, fake.device()))
         places = [Place(a) if isinstance(a, ndarray) else a for a in args]
-        implementation = fake.kernels[self.name]
 
         def run() -> None:
             stream.milliseconds += LAUNCH_MILLISECONDS
-            implementation(*(p.resolve() if isinstance(p, Place) else p for p in places))
+            resolved = [p.resolve() if isinstance(p, Place) else p for p in places]
+            if self.emulated is None:
+                fake.kernels[self.name](*resolved)
+            else:
+                self.emulated(grid, block, resolved, shared_mem)
 
         if stream.nodes is not None:
             stream.nodes.append(run)
@@ -269,7 +273,7 @@ class Module:
 
     def get_function(self, name: str) -> Function:
         self.fake.check("get_function")
-        return Function(self.fake, name)
+        return Function(self.fake, name, self.cubin)
 
 
 class Device:
@@ -296,6 +300,8 @@ class ThreadState(threading.local):
 class FakeCupy:
     """Settings of the fake, and what it saw.
 
+    `kernels` are Python functions by name; `implementation`, if set, makes instead a launchable of a cubin's entry.
+
     Args:
         devices: (name, major, minor) of each GPU.
     """
@@ -307,6 +313,7 @@ class FakeCupy:
         self.memory_used = 0
         self.faults: dict[str, Exception] = {}
         self.kernels: dict[str, Callable[..., None]] = {"launch_check": _launch_check}
+        self.implementation: Callable[[bytes, str], Any] | None = None
         self.launches: list[tuple[Any, ...]] = []
         self.loaded: list[bytes] = []
         self.functions: dict[int, Function] = {}

@@ -173,7 +173,7 @@ def test_g1_the_driver_bounds_nvrtc(cupy: FakeCupy, compiler: FakeNvrtc) -> None
     ("where", "told"),
     [
         ("launch", "launch_check failed to launch on cuda:0"),
-        ("load", "the driver (CUDA 13.0) does not load the module that NVRTC 13.0 made for sm_90a"),
+        ("load", "the driver (CUDA 13.0) does not load the module that NVRTC 99.1 made for sm_90a"),
         ("get", "cuda:0 reported an error at to_host"),
         ("empty", "cuda:0 reported an error at an allocation"),
     ],
