@@ -157,10 +157,9 @@ class KernelBackend(Backend):
 
     def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
         rows = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
-        if out is None:
-            return self.reduce_forward(dy, rows).reshape(spec.k)
-        self.reduce_forward(dy, rows, out=out.reshape(1, spec.k))
-        return out
+        db = self._output(out, (spec.k,), spec.dtype)
+        self.reduce_forward(dy, rows, out=db.reshape(1, spec.k))
+        return db
 
     def pool2d_forward(
         self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
