@@ -59,6 +59,7 @@ class EmulatedKernel:
         self._translator = translator
         self._call = ctypes.cast(getattr(library, f"emulated_call_{entry}"), ctypes.c_void_p).value
         self._touch = ctypes.cast(library.emulated_touch_shared, ctypes.c_void_p).value
+        self._image_low = runtime().emulated_image_of(self._call)
         variables = image.variables
         self._shared = (SharedVariableRecord * max(1, len(variables)))(
             *(SharedVariableRecord(v.offset, v.size, int(v.internal)) for v in variables)
@@ -116,6 +117,7 @@ class EmulatedKernel:
             arguments=records,
             shared_variables=self._shared,
             reports=reports,
+            image_low=self._image_low,
             image_bytes=self._image.image_bytes,
             shared_anchor_offset=self._image.anchor_offset,
             static_shared_bytes=self._image.shared_bytes,

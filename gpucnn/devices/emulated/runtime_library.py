@@ -71,6 +71,7 @@ class LaunchRecord(ctypes.Structure):
         ("arguments", ctypes.POINTER(ArgumentRecord)),
         ("shared_variables", ctypes.POINTER(SharedVariableRecord)),
         ("reports", ctypes.POINTER(ReportRecord)),
+        ("image_low", ctypes.c_void_p),
         ("image_bytes", ctypes.c_int64),
         ("shared_anchor_offset", ctypes.c_int64),
         ("static_shared_bytes", ctypes.c_int64),
@@ -141,6 +142,8 @@ def runtime() -> Any:
             raise DeviceError(f"the emulator's runtime library disagrees about the size of {record.__name__}")
     library.emulated_allocate.restype = ctypes.c_void_p
     library.emulated_allocate.argtypes = [ctypes.c_size_t]
+    library.emulated_image_of.restype = ctypes.c_void_p
+    library.emulated_image_of.argtypes = [ctypes.c_void_p]
     library.emulated_free.restype = None
     library.emulated_free.argtypes = [ctypes.c_void_p]
     return library

@@ -34,6 +34,8 @@ _MODULE = (
     "-fno-gnu-unique",  # static variables of templates would be shared between modules
     "-fvisibility=hidden",
     "-ffp-contract=fast",  # as nvcc does
+    "-fno-math-errno",  # a GPU has neither errno ...
+    "-fno-trapping-math",  # ... nor floating-point traps
     "-fstack-clash-protection",  # a large frame must touch the guard page, not jump over it
     "-w",
 )

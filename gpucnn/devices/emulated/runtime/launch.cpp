@@ -42,10 +42,7 @@ void run_blocks(Worker& worker, int number, Launch& launch, const std::vector<ui
   worker.free_fibers = worker.all_fibers;
   prepare_threads(worker);
 
-  Dl_info module;
-  memset(&module, 0, sizeof module);
-  dladdr((void*)launch.entry, &module);
-  worker.image_low = (uint8_t*)module.dli_fbase;
+  worker.image_low = launch.image_low;
   worker.shared_low = (uint8_t*)launch.touch_shared() - launch.shared_anchor_offset;
 
   constexpr size_t shared_alignment = 128;
@@ -114,6 +111,14 @@ int emulated_launch(Launch* launch) {
   fflush(stdout);  // what kernels printed appears before what Python prints next
   current_worker = nullptr;
   return 0;
+}
+
+// Where the module that holds a piece of code is loaded.
+void* emulated_image_of(void* code) {
+  Dl_info module;
+  memset(&module, 0, sizeof module);
+  dladdr(code, &module);
+  return module.dli_fbase;
 }
 
 int emulated_sizeof_launch() { return (int)sizeof(Launch); }

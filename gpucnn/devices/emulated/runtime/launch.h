@@ -82,7 +82,8 @@ struct Launch {
   Argument* arguments;
   SharedVariable* shared_variables;
   Report* reports;
-  int64_t image_bytes;          // extent of the loaded module
+  uint8_t* image_low;           // where the module is loaded ...
+  int64_t image_bytes;          // ... and its extent
   int64_t shared_anchor_offset;  // of the touched variable inside the module's shared memory
   int64_t static_shared_bytes;
   double timeout_seconds;       // of processor time per worker; 0 for none
