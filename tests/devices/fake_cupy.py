@@ -80,6 +80,8 @@ class ndarray:  # noqa: N801 -- CuPy's name
     def set(self, host: np.ndarray) -> None:
         if not isinstance(host, np.ndarray) or host.dtype != self.dtype or host.shape != self.shape:
             raise TypeError(f"set: {host!r} into {self.shape} {self.dtype}")
+        if not self.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
         self.fake.check("set")
         self.fake.forbid_in_capture()
         staged = host.copy()

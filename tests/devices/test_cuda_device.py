@@ -109,6 +109,8 @@ def test_copy_within_the_device_and_from_the_host(device: CudaDevice) -> None:
     strided = source.reshape(3, 2)[::-1]
     device.copy(target, strided)
     np.testing.assert_array_equal(device.to_host(target), [[4, 5], [2, 3], [0, 1]])
+    device.copy(target[:, :1], np.full((3, 1), 9, np.float32))
+    np.testing.assert_array_equal(device.to_host(target), [[9, 5], [9, 3], [9, 1]])
 
 
 def test_copy_refuses_another_shape_or_dtype(device: CudaDevice) -> None:

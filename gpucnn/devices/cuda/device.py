@@ -217,10 +217,10 @@ class CudaDevice(Device):
                 f"copy: the source is {source.shape} {source.dtype}, the target {target.shape} {target.dtype}"
             )
         with self.reporting("copy"):
-            if from_host:
+            if from_host and target.flags.c_contiguous:
                 target.set(source)
             else:
-                self._cupy.copyto(target, source)
+                self._cupy.copyto(target, self.to_device(source) if from_host else source)
         self.launched("(a copy)", (target, source))
 
     def owns(self, array: object) -> bool:
