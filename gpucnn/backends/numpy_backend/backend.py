@@ -22,7 +22,7 @@ from gpucnn.backends.numpy_backend import (
     rows,
 )
 from gpucnn.backends.numpy_backend.scratch import Scratch
-from gpucnn.backends.numpy_backend.storage import output
+from gpucnn.backends.numpy_backend.storage import keep_freed_memory, output
 from gpucnn.devices.device import AllocationLog, Array, Graph
 from gpucnn.errors import DeviceError
 from gpucnn.specs import (
@@ -66,6 +66,7 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         self._scratch = Scratch()
+        keep_freed_memory()
 
     # -- arrays ------------------------------------------------------------------------------------------------------
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
@@ -120,7 +121,7 @@ class NumpyBackend(Backend):
         """Return the names that `algorithm=` accepts for an operation, default first."""
         if operation not in _OPERATIONS:
             raise ValueError(f"unknown operation {operation!r}; known: {', '.join(_OPERATIONS)}")
-        return convolution.algorithms(spec) if operation in _CONVOLUTIONS else ("numpy",)
+        return convolution.algorithms(operation, spec) if operation in _CONVOLUTIONS else ("numpy",)
 
     def _algorithm(self, operation: str, spec: Any, wanted: str | None) -> str:
         known = self.algorithms(operation, spec)

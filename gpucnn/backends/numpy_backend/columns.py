@@ -7,10 +7,15 @@ import numpy as np
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.windows import Block, Windows
 
-COLUMN_BYTES = 512 * 1024
-"""Size of the matrix of one block: it is written and read again while it stands in the second-level cache."""
-LEAST_POSITIONS = 256
+COLUMN_BYTES = 2 * 2**20
+"""Size of the matrix of one block: it is written and read again while it stands in the caches."""
+LEAST_POSITIONS = 1024
 """Rows below which a matrix product no longer pays for packing the weight."""
+
+
+def block_positions(row_bytes: int) -> int:
+    """Return how many positions a block should have whose matrix takes `row_bytes` each."""
+    return max(LEAST_POSITIONS, COLUMN_BYTES // row_bytes)
 
 
 class Columns:
@@ -42,7 +47,7 @@ class Columns:
     @property
     def positions(self) -> int:
         """Positions a block should have."""
-        return max(LEAST_POSITIONS, COLUMN_BYTES // (self.width * self.groups * self.dtype.itemsize))
+        return block_positions(self.width * self.groups * self.dtype.itemsize)
 
     def gather(self, images: np.ndarray, block: Block) -> np.ndarray:
         """Return the matrix of a block; the next call overwrites it. Taps outside the images are zeros."""

@@ -2,6 +2,7 @@
 
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
+- "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 
@@ -21,9 +22,17 @@ from gpucnn.backends.numpy_backend.windows import windows_of
 from gpucnn.specs import Conv2dSpec
 
 
-def algorithms(spec: Conv2dSpec) -> tuple[str, ...]:
-    """Return the names of the algorithms, the default first."""
-    return ("taps", "im2col") if taps.is_depthwise(spec) else ("im2col", "taps")
+def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
+    """Return the names of the algorithms of "conv2d_forward", "…_backward_input" or "…_weight", the default first."""
+    if taps.is_depthwise(spec):
+        return ("taps", "im2col")
+    if operation != "conv2d_backward_input" or spec.groups > 1:
+        return ("im2col", "taps")
+    # Numbers per tap that im2col gathers, and that col2im adds at about three times the cost.
+    gathered = spec.h * spec.w * spec.k // (spec.stride[0] * spec.stride[1])
+    added = spec.p * spec.q * spec.c
+    better = spec.r * spec.s > 1 and gathered > 3 * added
+    return ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
 
 
 def forward(
@@ -56,8 +65,10 @@ def backward_input(
     if dx.size == 0:
         return dx
     filters = _filters(weight, spec)
-    if algorithm == "im2col" and np.isfinite(filters).all():
-        im2col.backward_input(dy, filters, spec, dx, scratch)
+    if algorithm == "col2im":
+        im2col.backward_input_by_tap(dy, filters, spec, dx, scratch)
+    elif algorithm == "im2col" and np.isfinite(filters).all():
+        im2col.backward_input_by_phases(dy, filters, spec, dx, scratch)
     else:
         taps.backward_input(dy, filters, spec, dx, scratch)
     return dx

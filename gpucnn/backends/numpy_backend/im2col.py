@@ -6,11 +6,13 @@ See `convolution` for the rule on non-finite values.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from gpucnn.backends.numpy_backend.columns import Columns
+from gpucnn.backends.numpy_backend.columns import Columns, block_positions
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
+from gpucnn.backends.numpy_backend.runs import as_elements
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.windows import Axis, Windows, blocks, windows_of
 from gpucnn.specs import Conv2dSpec
@@ -24,7 +26,9 @@ def forward(
     correlate(x, matrix, windows_of(spec), y, epilogue, scratch)
 
 
-def backward_input(dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np.ndarray, scratch: Scratch) -> None:
+def backward_input_by_phases(
+    dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np.ndarray, scratch: Scratch
+) -> None:
     """Write the gradient of x to dx.
 
     Input positions that stand at the same place between strides meet the same taps, so that each such phase of dx is a
@@ -48,6 +52,51 @@ def backward_input(dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np
             part = per_group[:, :, row_taps][:, :, :, column_taps].transpose(0, 2, 3, 1, 4)
             matrix = part.reshape(spec.groups, -1, part.shape[-1])
             correlate(dy, matrix, Windows(rows, columns), phase, epilogue, scratch)
+
+
+def backward_input_by_tap(
+    dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np.ndarray, scratch: Scratch
+) -> None:
+    """Write the gradient of x to dx: the gradients of all windows by one product, then added tap by tap.
+
+    One group only. Cheaper than a correlation where x has far fewer channels than dy.
+    """
+    rows, columns = windows_of(spec)
+    sums = dx if dx.dtype == filters.dtype else np.empty(dx.shape, filters.dtype)
+    sums[...] = 0
+    matrix = filters.reshape(spec.k, -1)
+    for block in blocks(spec.n, spec.p, spec.q, block_positions(matrix.shape[1] * matrix.itemsize)):
+        of_tap = _window_gradients(dy[block], matrix, spec, scratch)
+        horizontal = [columns.slices(s, block.columns.start, block.columns.stop) for s in range(spec.s)]
+        for r in range(spec.r):
+            vertical = rows.slices(r, block.rows.start, block.rows.stop)
+            for s, across in enumerate(horizontal):
+                if vertical and across:
+                    target = sums[block.images, vertical[1], across[1]]
+                    np.add(target, of_tap(r, s)[:, vertical[0], across[0]], out=target)
+    if sums is not dx:
+        np.copyto(dx, sums, casting="unsafe")
+
+
+def _window_gradients(
+    dy: np.ndarray, matrix: np.ndarray, spec: Conv2dSpec, scratch: Scratch
+) -> Callable[[int, int], np.ndarray]:
+    """Return a function (r, s) -> gradients (n, p, q, C) of the pixels under that tap, from dy (n, p, q, K)."""
+    dy_rows = dy.reshape(-1, spec.k).astype(matrix.dtype, copy=False)
+    if spec.c == 1:  # the product's transpose has each tap in one piece
+        tap_major = scratch.array("columns", (spec.r, spec.s, *dy.shape[:3], 1), matrix.dtype)
+        np.matmul(matrix.T, dy_rows.T, out=tap_major.reshape(-1, len(dy_rows)))
+        return lambda r, s: tap_major[r, s]
+    gradients = scratch.array("columns", (*dy.shape[:3], spec.r, spec.s, spec.c), matrix.dtype)
+    np.matmul(dy_rows, matrix, out=gradients.reshape(len(dy_rows), -1))
+    of_tap = scratch.array("tap", (*dy.shape[:3], spec.c), matrix.dtype)
+    runs, runs_of_tap = as_elements(gradients), as_elements(of_tap)
+
+    def gathered(r: int, s: int) -> np.ndarray:
+        np.copyto(runs_of_tap, runs[:, :, :, r, s])
+        return of_tap
+
+    return gathered
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, filters: np.ndarray, scratch: Scratch) -> None:

@@ -28,11 +28,13 @@ def forward(x: np.ndarray, spec: Pool2dSpec, out: np.ndarray | None) -> tuple[np
     accumulation = np.dtype(dtypes.accumulator(spec.dtype))
     for images in _blocks(spec):
         block = x[images].astype(accumulation, copy=False)
+        pooled = y[images] if y.dtype == accumulation else np.empty(y[images].shape, accumulation)
         if argmax is None:
-            pooled = _window_sums(block, spec) / _counts(spec, accumulation)
+            np.divide(_window_sums(block, spec), _counts(spec, accumulation), out=pooled)
         else:
-            pooled, argmax[images] = _extremes(block, spec)
-        np.copyto(y[images], pooled, casting="unsafe")
+            _extremes(block, spec, pooled, argmax[images])
+        if y.dtype != accumulation:
+            np.copyto(y[images], pooled, casting="unsafe")
     return y, argmax
 
 
@@ -73,32 +75,44 @@ def _slice(values: np.ndarray, axis: int, part: slice) -> np.ndarray:
     return together
 
 
-def _extremes(x: np.ndarray, spec: Pool2dSpec) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(x: np.ndarray, spec: Pool2dSpec, best: np.ndarray, offsets: np.ndarray) -> None:
     """Reduce along W, then H: among equals the first row wins, and in it the first column, which is row-major order."""
+    columns = windows_of(spec).columns
+    shape = (*x.shape[:_W], columns.count, spec.c)
+    row_best, row_offsets = np.empty(shape, x.dtype), np.empty(shape, offsets.dtype)
     for careful in (False, True):
-        along_w = _extremes_along(x, None, _W, spec, careful)
-        best, offsets = _extremes_along(*along_w, _H, spec, careful)
+        _extremes_along(_W, x, None, spec, careful, row_best, row_offsets)
+        _extremes_along(_H, row_best, row_offsets, spec, careful, best, offsets)
         # Comparisons are false for NaN, so that offsets are wrong where it came up; then they are found with care.
-        if careful or not np.isnan(np.max(best)):
+        if careful or not np.isnan(best.max()):
             break
-    return best, offsets
+    if columns.missing:
+        offsets[:, :, columns.missing] = 0
 
 
 def _extremes_along(
-    values: np.ndarray, offsets: np.ndarray | None, axis: int, spec: Pool2dSpec, careful: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    axis: int,
+    values: np.ndarray,
+    offsets: np.ndarray | None,
+    spec: Pool2dSpec,
+    careful: bool,
+    best: np.ndarray,
+    chosen: np.ndarray,
+) -> None:
+    """Write the extremes of the windows along one axis to `best`, and their offsets to `chosen`.
+
+    `offsets` are those of the values themselves, from the axis done before.
+    """
     extreme, better, worst = _EXTREMES[spec.kind]
     window = windows_of(spec)[axis - 1]
-    scale = 1 if axis == _W else spec.s
-    shape = (*values.shape[:axis], window.count, *values.shape[axis + 1 :])
-    best, chosen = np.empty(shape, values.dtype), np.empty(shape, spec.argmax_dtype)
-    if window.step > 1:  # with dilation a window may straddle the whole input
+    if window.missing:
         best[...], chosen[...] = worst, 0
-    for tap, fresh, rest in window.sweep():
+    for tap, fresh, rest in window.sweep:
+        first_offset = tap * (spec.s if axis == _H else 1)
         if fresh:
             where = _at(axis, fresh[0])
             copy_runs(best[where], values[_at(axis, fresh[1])])
-            chosen[where] = tap * scale if offsets is None else offsets[_at(axis, fresh[1])] + tap * scale
+            chosen[where] = first_offset if offsets is None else offsets[_at(axis, fresh[1])] + first_offset
         if rest:
             where = _at(axis, rest[0])
             candidates, kept = _slice(values, axis, rest[1]), best[where]
@@ -106,18 +120,17 @@ def _extremes_along(
             if careful:
                 mask |= np.isnan(candidates) & ~np.isnan(kept)
             # A later tap has a larger offset than any before: the larger of the two is the one to keep.
-            offset = tap * scale if offsets is None else offsets[_at(axis, rest[1])] + tap * scale
+            offset = first_offset if offsets is None else offsets[_at(axis, rest[1])] + first_offset
             marked = np.multiply(mask.view(np.uint8), offset, dtype=chosen.dtype)
             np.maximum(chosen[where], marked, out=chosen[where])
             extreme(kept, candidates, out=kept)
-    return best, chosen
 
 
 def _window_sums(x: np.ndarray, spec: Pool2dSpec) -> np.ndarray:
     for axis in (_W, _H):
         window = windows_of(spec)[axis - 1]
         sums = np.empty((*x.shape[:axis], window.count, *x.shape[axis + 1 :]), x.dtype)
-        for _, fresh, rest in window.sweep():
+        for _, fresh, rest in window.sweep:
             if fresh:
                 copy_runs(sums[_at(axis, fresh[0])], x[_at(axis, fresh[1])])
             if rest:
@@ -149,8 +162,7 @@ def _spread(values: np.ndarray, window: Axis, axis: int, target: np.ndarray) -> 
     """Add each output's value to every source position of its window, one tap after the other."""
     target[...] = 0
     overlap = window.stride < window.taps
-    for tap in range(window.taps):
-        pair = window.slices(tap)
+    for pair in window.pairs:
         if pair:
             _put(target[_at(axis, pair[1])], values[_at(axis, pair[0])], overlap)
 
@@ -167,9 +179,8 @@ def _spread_by_tap(dy: np.ndarray, argmax: np.ndarray, spec: Pool2dSpec, dx: np.
     overlap = any(window.stride <= (window.taps - 1) * window.step for window in (rows, columns))
     dx[...] = 0
     selected = np.empty_like(dy)
-    for r in range(spec.r):
-        for s in range(spec.s):
-            vertical, horizontal = rows.slices(r), columns.slices(s)
+    for r, vertical in enumerate(rows.pairs):
+        for s, horizontal in enumerate(columns.pairs):
             if vertical and horizontal:
                 select(dy, argmax == r * spec.s + s, selected)
                 _put(dx[:, vertical[1], horizontal[1]], selected[:, vertical[0], horizontal[0]], overlap)

@@ -8,10 +8,12 @@ SHORT_BYTES = 256
 """Runs up to this long are copied faster as one opaque element than as a loop over their numbers."""
 
 
+def as_elements(array: np.ndarray) -> np.ndarray:
+    """View (..., C), contiguous along C, for copying: (..., 1) opaque elements if C numbers are short, else as is."""
+    run = array.shape[-1] * array.itemsize
+    return array.view(np.dtype((np.void, run))) if run <= SHORT_BYTES else array
+
+
 def copy_runs(target: np.ndarray, source: np.ndarray) -> None:
     """Copy (..., C) arrays of one shape and type whose last axis is contiguous."""
-    element = np.dtype((np.void, target.shape[-1] * target.itemsize))
-    if element.itemsize <= SHORT_BYTES:
-        np.copyto(target.view(element), source.view(element))
-    else:
-        np.copyto(target, source)
+    np.copyto(as_elements(target), as_elements(source))

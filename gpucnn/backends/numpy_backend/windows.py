@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from gpucnn.specs import Conv2dSpec, Pool2dSpec
@@ -28,7 +29,7 @@ class Axis:
         first = self.offset + begin * self.stride
         return first, first + (end - 1 - begin) * self.stride + (self.taps - 1) * self.step + 1
 
-    @property
+    @cached_property
     def inside(self) -> bool:
         """Whether no output looks outside the source."""
         begin, end = self.span(0, self.count)
@@ -51,19 +52,30 @@ class Axis:
         source = self.offset + tap * self.step + low * self.stride
         return slice(low - begin, high - begin), slice(source, source + (high - 1 - low) * self.stride + 1, self.stride)
 
-    def sweep(self) -> Iterator[tuple[int, Pair | None, Pair | None]]:
-        """Yield (tap, fresh, rest) in the order of taps: where it is the first inside the source, where a later one.
+    @cached_property
+    def pairs(self) -> tuple[Pair | None, ...]:
+        """`slices` of every tap for all outputs."""
+        return tuple(self.slices(tap) for tap in range(self.taps))
+
+    @cached_property
+    def sweep(self) -> tuple[tuple[int, Pair | None, Pair | None], ...]:
+        """(tap, fresh, rest) in the order of taps: where it is the first inside the source, and where a later one.
 
         Both are (outputs, source positions), None when empty.
         """
-        before = self.count
+        steps, before = [], self.count
         for tap in range(self.taps):
-            yield tap, self.slices(tap, 0, before), self._later(tap, before)
+            later = self.slices(tap, before)
+            rest = later and (slice(later[0].start + before, later[0].stop + before), later[1])
+            steps.append((tap, self.slices(tap, 0, before), rest))
             before = min(before, self.valid(tap)[0])
+        return tuple(steps)
 
-    def _later(self, tap: int, before: int) -> Pair | None:
-        found = self.slices(tap, before)
-        return None if found is None else (slice(found[0].start + before, found[0].stop + before), found[1])
+    @cached_property
+    def missing(self) -> tuple[int, ...]:
+        """Outputs that look at no source position at all: with dilation, a window may straddle the source."""
+        seen = {i for tap in range(self.taps) for i in range(*self.valid(tap))} if self.step > 1 else range(self.count)
+        return tuple(i for i in range(self.count) if i not in seen)
 
 
 class Windows(NamedTuple):
@@ -83,6 +95,7 @@ class Windows(NamedTuple):
         return self.rows.taps * self.columns.taps
 
 
+@lru_cache(maxsize=1024)
 def windows_of(spec: Conv2dSpec | Pool2dSpec) -> Windows:
     """Return the windows of a forward pass over x."""
     return Windows(
@@ -101,19 +114,25 @@ class Block(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of images, rows and columns."""
-        n, p, q = (s.stop - s.start for s in self)
-        return n, p, q
+        images, rows, columns = self
+        return images.stop - images.start, rows.stop - rows.start, columns.stop - columns.start
 
 
 def blocks(n: int, p: int, q: int, positions: int) -> Iterator[Block]:
-    """Cut (n, p, q) outputs into blocks of about `positions`: whole images, else rows of one, else parts of one row.
+    """Cut (n, p, q) outputs into blocks of at most `positions`: whole images, else equal parts of one, else of one row.
 
     The cuts depend on n only through the last block, so that sums over blocks of images keep their order.
     """
-    images = max(1, positions // max(p * q, 1))
-    rows = p if p * q <= positions else max(1, positions // q)
-    columns = q if q <= positions else positions
+    images = max(1, positions // (p * q))
+    rows = _even_part(p, positions // q)
+    columns = _even_part(q, positions)
     for i in range(0, n, images):
         for j in range(0, p, rows):
             for k in range(0, q, columns):
                 yield Block(slice(i, min(i + images, n)), slice(j, min(j + rows, p)), slice(k, min(k + columns, q)))
+
+
+def _even_part(count: int, most: int) -> int:
+    """Return the size of `count` things divided into as few parts of at most `most` as possible, equal but the last."""
+    parts = -(-count // max(most, 1))
+    return -(-count // parts)
