@@ -147,6 +147,25 @@ def test_a_replay_waits_for_work_on_the_callers_stream_of_the_capture(cupy: Fake
         np.testing.assert_array_equal(device.to_host(y), np.full(4, 40))
 
 
+def test_memory_of_a_dead_graph_waits_for_its_last_replay(cupy: FakeCupy, device: CudaDevice) -> None:
+    counter = device.to_device(np.zeros(1, np.int32))
+    device.synchronize()
+
+    def step() -> None:
+        device.compile(SOURCE, "increment_update")((1, 1, 1), (1, 1, 1), [counter], 0)
+
+    graph, _ = device.capture(step, AllocationLog())
+    home = device.current_stream()
+    with cupy.module.cuda.Stream(non_blocking=True):
+        graph.replay()
+    home.drain()
+    assert counter.values.tolist() == [0]
+    del graph
+    gc.collect()
+    home.drain()
+    assert counter.values.tolist() == [1]
+
+
 def test_capture_and_replay_on_a_second_gpu(cupy: FakeCupy) -> None:
     cupy.devices = (("Fake A", 9, 0), ("Fake B", 9, 0))
     device = CudaDevice(1)

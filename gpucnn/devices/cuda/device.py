@@ -309,8 +309,9 @@ class CudaDevice(Device):
         finally:
             state.arena, state.named = None, []
         with self.reporting("capture"):
-            done.record(self.current_stream())  # the arena's memory may be in use by work launched before
-        return CudaGraph(self, graph, kept, done), result
+            home = self.current_stream()
+            done.record(home)  # the arena's memory may be in use by work launched before
+        return CudaGraph(self, graph, kept, home, done), result
 
     def _record(self, stream: Any, step: Callable[[], Any], arena: Arena, repeat: int) -> tuple[Any, Any]:
         stream.begin_capture()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from gpucnn.devices.device import replay_slot
@@ -19,12 +20,15 @@ class CudaGraph:
         device: where it was captured.
         graph: CuPy's graph.
         kept: everything whose memory the launches name; it lives as long as the graph, which knows only addresses.
+        home: the stream whose pool that memory came from.
         done: the event after which a replay may write to that memory.
     """
 
-    def __init__(self, device: CudaDevice, graph: Any, kept: tuple[Any, ...], done: Any) -> None:
+    def __init__(self, device: CudaDevice, graph: Any, kept: tuple[Any, ...], home: Any, done: Any) -> None:
         self._device, self._graph, self._kept, self._done = device, graph, kept, done
         self._replaying = threading.Lock()
+        # The pool hands the memory out again to work on `home`, while the last replay may be running elsewhere.
+        weakref.finalize(self, home.wait_event, done).atexit = False
 
     def replay(self) -> None:
         """Run every launch again, in order, on the caller's current stream.
