@@ -11,6 +11,7 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn import limits as device_limits
 from gpucnn.devices.device import Device, Dim3
+from gpucnn.errors import KernelError
 from gpucnn.kernel_source import KernelSource, Parameter
 
 
@@ -29,7 +30,7 @@ class GuardedKernel:
         self.parameters = source.parameters(entry)
         self._device = device
         self._alignment = alignment
-        self._dtypes = {p.name: dtypes.numpy_dtype(dtypes.of_kernel_type(p.type)) for p in self.parameters}
+        self._dtypes = {p.name: self._dtype(p) for p in self.parameters}
         self._kernel = device.compile(source, entry)
 
     def __call__(self, grid: Dim3, block: Dim3, operands: Mapping[str, Any], shared_bytes: int = 0) -> None:
@@ -57,6 +58,15 @@ class GuardedKernel:
             arguments.append(check(parameter, value))
         self._check_overlap(arguments)
         self._kernel(grid, block, arguments, shared_bytes)
+
+    def _dtype(self, parameter: Parameter) -> np.dtype[Any]:
+        try:
+            return dtypes.numpy_dtype(dtypes.of_kernel_type(parameter.type))
+        except KeyError:
+            raise KernelError(
+                f"{self.entry}: parameter {parameter.name!r} has the type {parameter.type!r}, which no array or number "
+                "has; a macro may be missing"
+            ) from None
 
     def _array(self, parameter: Parameter, value: Any) -> Any:
         what, expected = f"{self.entry}: argument {parameter.name!r}", self._dtypes[parameter.name]

@@ -96,6 +96,12 @@ def test_an_entry_that_is_not_there(device: StubDevice) -> None:
         GuardedKernel(device, SOURCE, "blend")  # type: ignore[arg-type]
 
 
+def test_a_type_that_no_array_has(device: StubDevice) -> None:
+    source = KernelSource("blend.cu", TEXT, (), entries(TEXT))
+    with pytest.raises(KernelError, match="blend_forward: parameter 'y' has the type 'SPEC_T', which no array or number"):
+        GuardedKernel(device, source, "blend_forward")  # type: ignore[arg-type]
+
+
 # -- G9: arguments that the signature does not have -------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["y", "a", "b", "weight", "N", "seed", "count"])
 def test_g9_a_missing_argument(device: StubDevice, operands: dict[str, Any], name: str) -> None:
