@@ -61,10 +61,13 @@ FLAT = Tile(16, 64, 1, 4)
 
 
 def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
-    """Yield the plans of a matrix product: every tile of the algorithm that the rule names, then of the other."""
+    """Yield the plans of a matrix product: every tile of the algorithm that the rule names, then of the other.
+
+    Chunks give enough blocks to fill a device with small tiles, so split_k has no others.
+    """
     tiles = _tiles(spec, limits)
     direct = [_direct(spec, tile) for tile in tiles]
-    split = [_split_k(spec, tile) for tile in tiles if tile is not LARGE]
+    split = [_split_k(spec, tile) for tile in tiles if tile in (SMALL, NARROW, FLAT)]
     yield from split + direct if sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a) else direct + split
 
 
