@@ -116,7 +116,8 @@ class GuardedKernel:
                     break
                 if first.output or second.output:
                     raise ValueError(
-                        f"{self.entry}: arguments {first.name!r} and {second.name!r} overlap in memory, and one is an output"
+                        f"{self.entry}: arguments {first.name!r} and {second.name!r} overlap in memory, "
+                        "and one is an output"
                     )
 
     def _check_geometry(self, grid: Dim3, block: Dim3, shared_bytes: int) -> None:
@@ -127,5 +128,6 @@ class GuardedKernel:
             raise ValueError(f"{self.entry}: block {block} has more than {device_limits.MAX_THREADS_PER_BLOCK} threads")
         if shared_bytes > self._device.limits.shared_bytes:
             raise ValueError(
-                f"{self.entry}: {shared_bytes} bytes of shared memory, the device allows {self._device.limits.shared_bytes}"
+                f"{self.entry}: {shared_bytes} bytes of shared memory, "
+                f"the device allows {self._device.limits.shared_bytes}"
             )

@@ -98,7 +98,7 @@ def test_an_entry_that_is_not_there(device: StubDevice) -> None:
 
 def test_a_type_that_no_array_has(device: StubDevice) -> None:
     source = KernelSource("blend.cu", TEXT, (), entries(TEXT))
-    with pytest.raises(KernelError, match="blend_forward: parameter 'y' has the type 'SPEC_T', which no array or number"):
+    with pytest.raises(KernelError, match="blend_forward: parameter 'y' has the type 'SPEC_T', which no array"):
         GuardedKernel(device, source, "blend_forward")  # type: ignore[arg-type]
 
 
