@@ -98,9 +98,9 @@ def pads(
         padding: an int, (h, w), ((top, bottom), (left, right)), "valid", or "same" (TensorFlow's rule: output
             ceil(n/stride), the odd pixel at the end).
     """
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return 0, 0, 0, 0
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         ends = []
         for n, k, step, spread in zip(size, window, stride, dilation, strict=True):
             total = max((math.ceil(n / step) - 1) * step + spread * (k - 1) + 1 - n, 0)

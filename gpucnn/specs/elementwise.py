@@ -96,8 +96,9 @@ class BinarySpec(base.Spec):
         return tuple((e, a, b) for e, a, b in reversed(merged)) or ((1, 0, 0),)
 
     def batchless(self) -> BinarySpec:
-        """Return the Spec of the kernel text: the kind and dtype; extents and strides are kernel arguments."""
-        return BinarySpec(self.kind, (len(self.axes()),), (len(self.axes()),), self.dtype)
+        """Return the Spec without its extents, which are kernel arguments: 2 stands for any, 1 for a broadcast axis."""
+        a_shape, b_shape = (tuple(2 if axis[which] else 1 for axis in self.axes()) for which in (1, 2))
+        return BinarySpec(self.kind, a_shape, b_shape, self.dtype)
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros: the kind."""
