@@ -1,0 +1,130 @@
+"""Every algorithm of the NumPy convolution against the definition, also in blocks cut as small as they go."""
+
+from __future__ import annotations
+
+import harness
+import numpy as np
+import pytest
+from cases.conv2d import CASES
+from operations.test_conv2d import OPERATIONS, arrays, check, definition, run
+
+from gpucnn.backends import Backend, get_backend
+from gpucnn.backends.numpy_backend import columns, taps
+from gpucnn.specs import Conv2dSpec
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return get_backend("numpy")
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
+    monkeypatch.setattr(columns, "LEAST_POSITIONS", 5)
+    monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_algorithm_computes_the_definition(backend, operation, case, dtype):
+    for algorithm in backend.algorithms(operation, CASES[case](dtype)):
+        check(backend, operation, case, dtype, algorithm)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_blocks_of_parts_of_rows_give_the_same_result(backend, tiny_blocks, operation, case):
+    for algorithm in backend.algorithms(operation, CASES[case]("float32")):
+        check(backend, operation, case, "float32", algorithm)
+
+
+# Paths of this backend that the shared cases do not reach.
+OWN_CASES = {
+    "one_channel": ((3, 9, 8, 1), (6, 3, 2, 1), {"padding": ((1, 2), (0, 1)), "dilation": (2, 1), "flip": True}),
+    "one_channel_strided": ((2, 9, 12, 1), (8, 3, 3, 1), {"stride": (2, 3), "padding": 1}),
+    "one_channel_gap": ((2, 6, 14, 1), (5, 2, 3, 1), {"dilation": (1, 4), "padding": ((0, 0), (3, 2))}),
+    "depthwise_two_filters": ((2, 7, 6, 5), (10, 3, 2, 1), {"groups": 5, "padding": 1, "stride": (1, 2)}),
+    "depthwise_many_filters": ((2, 5, 6, 3), (18, 2, 3, 1), {"groups": 3, "padding": 1, "flip": True}),
+    "narrow_input": ((2, 8, 7, 2), (24, 3, 3, 2), {"padding": 1, "stride": (2, 1)}),
+    "pointwise_padded": ((2, 5, 4, 3), (4, 1, 1, 3), {"padding": ((1, 0), (2, 1))}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("case", OWN_CASES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_own_paths_compute_the_definition(backend, operation, case, dtype):
+    x_shape, weight_shape, options = OWN_CASES[case]
+    spec = Conv2dSpec.of(x_shape, weight_shape, dtype, **options)
+    given = arrays(spec)
+    wanted = definition(operation, spec, given)
+    for algorithm in backend.algorithms(operation, spec):
+        harness.compare(run(backend, operation, spec, given, algorithm), wanted, spec, spec.terms(operation))
+
+
+def test_algorithms_fit_the_shape(backend):
+    narrow = Conv2dSpec.of((1, 8, 8, 2), (32, 3, 3, 2), "float32")
+    square = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 16), "float32")
+    grouped = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 4), "float32", groups=4)
+    depthwise = Conv2dSpec.of((1, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
+    assert backend.algorithms("conv2d_backward_input", narrow) == ("col2im", "im2col", "taps")
+    assert backend.algorithms("conv2d_backward_input", square) == ("im2col", "col2im", "taps")
+    assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
+    assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
+    assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
+
+
+def test_an_unknown_algorithm_is_refused_with_those_there_are(backend):
+    spec = CASES["pointwise"]("float32")
+    given = arrays(spec)
+    with pytest.raises(
+        ValueError, match="conv2d_forward: the numpy backend has no algorithm 'winograd'; it has im2col, taps"
+    ):
+        run(backend, "conv2d_forward", spec, given, "winograd")
+    with pytest.raises(ValueError, match="unknown operation 'conv3d_forward'"):
+        backend.algorithms("conv3d_forward", spec)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("case", ["padded_vector", "all_different", "groups_2", "depthwise", "padding_beyond_filter"])
+def test_padding_is_not_multiplied_with_infinities(backend, operation, case):
+    """Where the other factor is infinite or NaN, a tap in the padding adds nothing, as in the kernels."""
+    spec = CASES[case]("float32")
+    given = {name: array.copy() for name, array in arrays(spec).items()}
+    poisoned = given["dy" if operation == "conv2d_backward_weight" else "weight"]
+    poisoned[0, 0, 0, 0], poisoned[-1, -1, -1, -1] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        wanted = definition(operation, spec, given)
+        for algorithm in backend.algorithms(operation, spec):
+            result = run(backend, operation, spec, given, algorithm)
+            np.testing.assert_array_equal(np.isnan(result), np.isnan(wanted), err_msg=algorithm)
+            finite = np.isfinite(wanted)
+            np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=algorithm)
+            np.testing.assert_allclose(result[finite], wanted[finite], rtol=1e-4, atol=1e-4, err_msg=algorithm)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_results_are_the_same_from_run_to_run(backend, operation):
+    spec = Conv2dSpec.of((5, 20, 20, 16), (24, 3, 3, 16), "float32", padding=1)
+    given = arrays(spec)
+    for algorithm in backend.algorithms(operation, spec):
+        first = run(backend, operation, spec, given, algorithm)
+        for _ in range(3):
+            np.testing.assert_array_equal(run(backend, operation, spec, given, algorithm), first)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_out_is_written_whole_and_returned(backend, operation):
+    spec = CASES["stride_beyond_filter"]("float32")
+    given = arrays(spec)
+    shape = {"conv2d_forward": spec.y_shape, "conv2d_backward_input": spec.x_shape}.get(operation, spec.weight_shape)
+    names = {"conv2d_forward": ("x", "weight", "bias"), "conv2d_backward_input": ("dy", "weight")}
+    inputs = [given[name] for name in names.get(operation, ("dy", "x"))]
+    for algorithm in backend.algorithms(operation, spec):
+        out = np.full(shape, np.nan, "float32")
+        assert getattr(backend, operation)(*inputs, spec, out=out, algorithm=algorithm) is out
+        np.testing.assert_array_equal(out, run(backend, operation, spec, given, algorithm))
+        with pytest.raises(ValueError, match=r"out must have shape"):
+            getattr(backend, operation)(*inputs, spec, out=np.empty((1, *shape), "float32"), algorithm=algorithm)
