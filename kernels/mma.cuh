@@ -1,7 +1,7 @@
 // mma.cuh -- tensor cores, ldmatrix and cp.async: with common.cuh the only place that holds inline PTX.
 //
-// Every wrapper has a PTX branch and a portable one for the emulator, which keeps the PTX ISA's layout of fragments over
-// the lanes of a warp. All lanes of a warp must call a wrapper together (the copies excepted).
+// Every wrapper has a PTX branch and a portable one for the emulator, which keeps the PTX ISA's layout of fragments
+// over the lanes of a warp. All lanes of a warp must call a wrapper together (the copies excepted).
 //
 // Fragments, with group g = lane / 4 and place t = lane % 4:
 //   d (16x8, float)      d[0], d[1]: row g, columns 2t, 2t+1;  d[2], d[3]: row g+8, the same columns
@@ -85,9 +85,9 @@ __device__ __forceinline__ unsigned to_tf32(float value) {
 #if __CUDA_ARCH__ >= 800
 
 // d += a * b.
-#define GPUCNN_MMA(instruction)                                                                              \
+#define GPUCNN_MMA(instruction)                                                                                   \
   asm volatile("mma.sync.aligned." instruction " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                              \
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                   \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -119,8 +119,10 @@ __device__ __forceinline__ unsigned lane_of_warp() {
   return lane;
 }
 
-// Adds the products of one k: `upper` and `lower` are a(g, k) and a(g+8, k), `left` and `right` are b(k, 2t) and b(k, 2t+1).
-__device__ __forceinline__ void add_products(float (&d)[4], unsigned upper, unsigned lower, unsigned left, unsigned right) {
+// Adds the products of one k: `upper` and `lower` are a(g, k) and a(g+8, k), `left` and `right` are b(k, 2t) and
+// b(k, 2t+1).
+__device__ __forceinline__ void add_products(float (&d)[4], unsigned upper, unsigned lower, unsigned left,
+                                             unsigned right) {
   d[0] = fmaf(__uint_as_float(upper), __uint_as_float(left), d[0]);
   d[1] = fmaf(__uint_as_float(upper), __uint_as_float(right), d[1]);
   d[2] = fmaf(__uint_as_float(lower), __uint_as_float(left), d[2]);
@@ -157,8 +159,8 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const unsigned 
 #endif
 
 // Load 8x8 matrices of 16-bit elements from shared memory. Lanes 8i to 8i+7 give the addresses of the rows of matrix i
-// (16 bytes each, 16-byte aligned); lane L gets elements 2t, 2t+1 of row g of matrix i in fragments[i]. The transposed form
-// gives it elements g of rows 2t and 2t+1.
+// (16 bytes each, 16-byte aligned); lane L gets elements 2t, 2t+1 of row g of matrix i in fragments[i]. The transposed
+// form gives it elements g of rows 2t and 2t+1.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&fragments)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragments[0]), "=r"(fragments[1]), "=r"(fragments[2]), "=r"(fragments[3])

@@ -47,6 +47,11 @@ extern "C" __global__ void order_matters(float* y) {
   if (threadIdx.x == 0) y[blockIdx.x] = last;
 }
 extern "C" __global__ void ticket(int* y, GPUCNN_INOUT int* next) { y[blockIdx.x] = atomicAdd(next, 1); }
+#define TUNE_THREADS 96
+constexpr int threads_of(int warps) { return 32 * warps; }
+extern "C" __global__ void __launch_bounds__(TUNE_THREADS, 2) bounded_by_macro() {}
+extern "C" __global__ void __launch_bounds__(threads_of((1 + 1)))
+bounded_by_function() {}
 extern "C" __global__ void no_arguments() {}
 extern "C" __global__ void prints(int n) { if (threadIdx.x == 0) printf("block %d of %d\n", blockIdx.x, n); }
 extern "C" __global__ void spins_in_atomics(GPUCNN_INOUT int* lock) { while (atomicCAS(lock, 1, 1) == 0) {} }
@@ -129,6 +134,15 @@ def test_signatures_are_read_by_the_compiler() -> None:
 def test_launches_respect_the_limits(grid: Any, block: Any, shared: int, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         module("fast").kernel("scale")(grid, block, SCALE, shared)
+
+
+def test_launch_bounds_hold() -> None:
+    for entry, most in (("bounded_by_macro", 96), ("bounded_by_function", 64), ("no_arguments", 1024)):
+        run = module("fast").kernel(entry)
+        assert run.most_threads == most
+        run((1,), (most // 2, 2), ())
+        with pytest.raises(ValueError, match=f"{entry}: block .* (has more than {most} threads|is outside)"):
+            run((1,), (most + 1,), ())
 
 
 def test_shared_memory_limits() -> None:

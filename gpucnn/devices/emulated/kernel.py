@@ -37,7 +37,8 @@ class EmulatedKernel:
     """A compiled entry. It is made by `EmulatedModule.kernel`.
 
     `parameters` holds its signature, `static_shared_bytes` the size of the `__shared__` variables that it declares
-    itself, `switches` how often the latest launch switched threads.
+    itself, `most_threads` the block size that its launch bounds allow, `switches` how often the latest launch switched
+    threads.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class EmulatedKernel:
         self.entry = entry
         self.parameters = parameters
         self.static_shared_bytes = image.static_shared_bytes(entry)
+        self.most_threads = min(getattr(library, f"emulated_most_threads_{entry}")(), limits.MAX_THREADS_PER_BLOCK)
         self.switches = 0
         self._library = library  # keeps the code loaded
         self._image = image
@@ -155,8 +157,8 @@ class EmulatedKernel:
         for what, size, most in (("grid", grid, limits.MAX_GRID), ("block", block, limits.MAX_BLOCK)):
             if any(not 1 <= n <= m for n, m in zip(size, most, strict=True)):
                 raise ValueError(f"{self.entry}: {what} {size} is outside 1..{most}")
-        if math.prod(block) > limits.MAX_THREADS_PER_BLOCK:
-            raise ValueError(f"{self.entry}: block {block} has more than {limits.MAX_THREADS_PER_BLOCK} threads")
+        if math.prod(block) > self.most_threads:
+            raise ValueError(f"{self.entry}: block {block} has more than {self.most_threads} threads")
         static = self.static_shared_bytes
         if static > limits.STATIC_SHARED_BYTES:
             raise ValueError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from gpucnn import limits
 from gpucnn.errors import KernelError
 
 _HIDDEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
@@ -31,13 +32,17 @@ def translation_unit(text: str, name: str, entries: Iterable[str]) -> str:
         KernelError: dynamic shared memory is declared outside a function.
     """
     text = f'#line 1 "{name}"\n{text}'
-    edits = [*_dynamic_shared_edits(text, name), *_entry_edits(text, entries)]
+    signatures = _signatures(text, entries)
+    edits = [*_dynamic_shared_edits(text, name), *_entry_edits(text, signatures)]
     pieces, end = [], 0
     for start, stop, replacement in sorted(edits):
         pieces += [text[end:start], replacement]
         end = stop
     body = _ALIGNED_SHARED.sub(r"\1__align__\2", "".join([*pieces, text[end:]]))
-    exports = "".join(f"#ifdef EMULATED_HAS_{entry}\nEMULATED_ENTRY({entry})\n#endif\n" for entry in entries)
+    exports = "".join(
+        f"#ifdef EMULATED_HAS_{entry}\nEMULATED_ENTRY({entry}, ({_most_threads(match.group())}))\n#endif\n"
+        for entry, match in signatures.items()
+    )
     return f'{body}\n#line 1 "exports"\n{exports}EMULATED_MODULE_END\n'
 
 
@@ -56,19 +61,35 @@ def _dynamic_shared_edits(text: str, name: str) -> Iterator[Edit]:
         yield match.start(), match.end(), declaration + "\n" * match.group().count("\n")
 
 
-def _entry_edits(text: str, entries: Iterable[str]) -> Iterator[Edit]:
+def _signatures(text: str, entries: Iterable[str]) -> dict[str, re.Match[str]]:
+    """Return where each entry is declared, up to the parenthesis behind its name."""
+    blanked = _blanked(text, strings=False)
+    start = r'^[ \t]*(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\b'
+    found = {entry: re.search(rf"{start}[^;{{}}]*?\b{entry}\s*\(", blanked, re.M) for entry in entries}
+    return {entry: match for entry, match in found.items() if match is not None}
+
+
+def _entry_edits(text: str, signatures: Mapping[str, re.Match[str]]) -> Iterator[Edit]:
     """Define EMULATED_HAS_<entry> before each entry, so that only those that the preprocessor keeps are exported."""
     blanked = _blanked(text, strings=False)
-    for entry in entries:
-        match = re.search(
-            rf'^[ \t]*(?:extern\s+"C"\s+__global__\s+void|GPUCNN_KERNEL)\b[^;{{}}]*?\b{entry}\s*\(', blanked, re.M
-        )
-        if match is None:
-            continue
+    for entry, match in signatures.items():
         known = list(_LINE.finditer(blanked, 0, match.start()))
         line = int(known[-1][1]) + text.count("\n", known[-1].end(), match.start()) - 1
         file = next(m[2] for m in reversed(known) if m[2])
         yield match.start(), match.start(), f"\n#define EMULATED_HAS_{entry}\n#line {line} {file}\n"
+
+
+def _most_threads(signature: str) -> str:
+    """Return the expression in `__launch_bounds__(threads, ...)`, or what any kernel may have."""
+    _, keyword, rest = signature.partition("__launch_bounds__")
+    if not keyword:
+        return str(limits.MAX_THREADS_PER_BLOCK)
+    start, depth = rest.index("(") + 1, 0
+    for i, letter in enumerate(rest[start:], start):
+        if depth == 0 and letter in ",)":
+            return " ".join(rest[start:i].split())
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+    raise KernelError(f"cannot read the launch bounds of {' '.join(signature.split())}")
 
 
 def _blanked(text: str, *, strings: bool = True) -> str:

@@ -14,13 +14,12 @@ __attribute__((noinline)) void emulated_copy_async(void* shared, const void* glo
   if (bytes != 4 && bytes != 8 && bytes != 16) {
     report = add_report(ReportKind::async_copy, "cp.async copies 4, 8 or 16 bytes, not %d", bytes);
   } else if ((uintptr_t)shared % (uintptr_t)bytes || (valid_bytes && (uintptr_t)global % (uintptr_t)bytes)) {
-    report = add_report(ReportKind::misaligned, "cp.async of %d bytes from an address %% 16 = %d to one %% 16 = %d", bytes,
-                        (int)((uintptr_t)global % 16), (int)((uintptr_t)shared % 16));
+    report = add_report(ReportKind::misaligned, "cp.async of %d bytes from an address %% 16 = %d to one %% 16 = %d",
+                        bytes, (int)((uintptr_t)global % 16), (int)((uintptr_t)shared % 16));
   } else {
     if (worker.launch->check) check_copy_start(worker, shared, global, bytes, valid_bytes, caller);
     AsyncCopies& copies = worker.copies_here();
-    copies.pending.push_back(
-        PendingCopy{shared, global, bytes, valid_bytes, copies.group, worker.code_offset(caller)});
+    copies.pending.push_back(PendingCopy{shared, global, bytes, valid_bytes, copies.group, worker.code_offset(caller)});
     return;
   }
   if (report) report->code_offset = worker.code_offset(caller);

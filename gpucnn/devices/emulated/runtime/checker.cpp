@@ -137,8 +137,8 @@ struct Accessor {
 
   Mark mark() const {
     const uint32_t clock = worker.clocks[(size_t)worker.current * 32 + ((size_t)worker.current & 31)];
-    return Mark{worker.block_number + 1, worker.barrier_epoch, clock, code_offset, (uint16_t)worker.current,
-                access == Access::atomic, 0};
+    return Mark{worker.block_number + 1,  worker.barrier_epoch,     clock, code_offset,
+                (uint16_t)worker.current, access == Access::atomic, 0};
   }
 
   bool ordered_after(const Mark& earlier) const {
@@ -155,7 +155,8 @@ struct Accessor {
   void check_races(const Area& area, const Cell& cell) const {
     const ReportKind kind = area.shared() ? ReportKind::race_shared : ReportKind::race_global;
     if (cell.write.pending && cell.write.block) {
-      report_with_other(area, ReportKind::async_copy, "a cp.async into this element has not been waited for", cell.write);
+      report_with_other(area, ReportKind::async_copy, "a cp.async into this element has not been waited for",
+                        cell.write);
     } else if (races_with(cell.write)) {
       report_with_other(area, kind, "nothing orders it after an earlier write", cell.write);
     }
@@ -303,7 +304,8 @@ void check_access(const void* address, int bytes, Access access, const void* cal
   });
 }
 
-void check_copy_start(Worker& worker, void* target, const void* source, int bytes, int valid_bytes, const void* caller) {
+void check_copy_start(Worker& worker, void* target, const void* source, int bytes, int valid_bytes,
+                      const void* caller) {
   if (valid_bytes) check_access(source, valid_bytes, Access::read, caller, true);
   const Accessor accessor{worker, (const uint8_t*)target, bytes, Access::write, worker.code_offset(caller)};
   Area* area = accessor.find_area();

@@ -47,11 +47,11 @@ struct Report {
   uint32_t thread[3], block[3];
   uint32_t other_thread[3], other_block[3];
   int32_t has_other;
-  int32_t target;         // a Target
-  int32_t argument;       // index into Launch::arguments, for Target::argument
-  int32_t bytes;          // size of the access
-  int64_t offset;         // in bytes from the start of the target
-  int64_t target_bytes;   // size of the target
+  int32_t target;        // a Target
+  int32_t argument;      // index into Launch::arguments, for Target::argument
+  int32_t bytes;         // size of the access
+  int64_t offset;        // in bytes from the start of the target
+  int64_t target_bytes;  // size of the target
   int32_t other_line;
   int32_t has_thread;
   const char* other_file;
@@ -59,14 +59,14 @@ struct Report {
 };
 
 struct Argument {
-  void* host;            // what the caller passed
+  void* host;  // what the caller passed
   int64_t bytes;
   int32_t item_bytes;
-  int32_t role;          // a Role
-  int32_t value_index;   // which parameter of the entry
-  int32_t direct;        // guarded memory of the device already: no copy is made
-  void* address;         // what the kernel sees
-  int64_t unwritten;     // check build: elements that were never written ...
+  int32_t role;             // a Role
+  int32_t value_index;      // which parameter of the entry
+  int32_t direct;           // guarded memory of the device already: no copy is made
+  void* address;            // what the kernel sees
+  int64_t unwritten;        // check build: elements that were never written ...
   int64_t first_unwritten;  // ... and the first of them
 };
 
@@ -82,11 +82,11 @@ struct Launch {
   Argument* arguments;
   SharedVariable* shared_variables;
   Report* reports;
-  uint8_t* image_low;           // where the module is loaded ...
-  int64_t image_bytes;          // ... and its extent
+  uint8_t* image_low;            // where the module is loaded ...
+  int64_t image_bytes;           // ... and its extent
   int64_t shared_anchor_offset;  // of the touched variable inside the module's shared memory
   int64_t static_shared_bytes;
-  double timeout_seconds;       // of processor time per worker; 0 for none
+  double timeout_seconds;  // of processor time per worker; 0 for none
   uint32_t grid[3], block[3];
   uint32_t dynamic_shared_bytes;
   int32_t order;
@@ -98,8 +98,8 @@ struct Launch {
   int32_t argument_count;
   int32_t shared_variable_count;
   int32_t report_capacity;
-  int32_t report_count;          // may exceed the capacity
-  uint32_t ignored_kinds;        // a bit per ReportKind
-  int32_t round_toward_zero;     // how emulated tensor cores accumulate
+  int32_t report_count;       // may exceed the capacity
+  uint32_t ignored_kinds;     // a bit per ReportKind
+  int32_t round_toward_zero;  // how emulated tensor cores accumulate
   int64_t thread_switches;
 };

@@ -9,15 +9,19 @@
 
 #define CALLER __builtin_return_address(0)
 
-#define ACCESS_CALLBACKS(bytes)                                                                                             \
-  void __tsan_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, true); }                      \
-  void __tsan_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, true); }                    \
-  void __tsan_volatile_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, true); }             \
-  void __tsan_volatile_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, true); }           \
-  void __tsan_unaligned_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, false); }           \
-  void __tsan_unaligned_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, false); }         \
-  void __tsan_unaligned_volatile_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, false); }  \
-  void __tsan_unaligned_volatile_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, false); }
+#define ACCESS_CALLBACKS(bytes)                                                                                     \
+  void __tsan_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, true); }              \
+  void __tsan_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, true); }            \
+  void __tsan_volatile_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, true); }     \
+  void __tsan_volatile_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, true); }   \
+  void __tsan_unaligned_read##bytes(void* address) { check_access(address, bytes, Access::read, CALLER, false); }   \
+  void __tsan_unaligned_write##bytes(void* address) { check_access(address, bytes, Access::write, CALLER, false); } \
+  void __tsan_unaligned_volatile_read##bytes(void* address) {                                                       \
+    check_access(address, bytes, Access::read, CALLER, false);                                                      \
+  }                                                                                                                 \
+  void __tsan_unaligned_volatile_write##bytes(void* address) {                                                      \
+    check_access(address, bytes, Access::write, CALLER, false);                                                     \
+  }
 
 extern "C" {
 
@@ -36,10 +40,14 @@ ACCESS_CALLBACKS(8)
 ACCESS_CALLBACKS(16)
 
 void __tsan_read_range(void* address, size_t bytes) { check_access(address, (int)bytes, Access::read, CALLER, false); }
-void __tsan_write_range(void* address, size_t bytes) { check_access(address, (int)bytes, Access::write, CALLER, false); }
+void __tsan_write_range(void* address, size_t bytes) {
+  check_access(address, (int)bytes, Access::write, CALLER, false);
+}
 
 void emulated_check_read(const void* address, int bytes) { check_access(address, bytes, Access::read, CALLER, true); }
-void emulated_check_atomic(const void* address, int bytes) { check_access(address, bytes, Access::atomic, CALLER, true); }
+void emulated_check_atomic(const void* address, int bytes) {
+  check_access(address, bytes, Access::atomic, CALLER, true);
+}
 }
 
 // Every record that UBSan's handlers get starts with the place in the source.
@@ -74,7 +82,8 @@ void __ubsan_handle_shift_out_of_bounds(SourcePlace* place, uintptr_t, uintptr_t
 }
 
 void __ubsan_handle_divrem_overflow(SourcePlace* place, uintptr_t left, uintptr_t) {
-  undefined_behaviour(place, ReportKind::divide_by_zero, "%lld divided by zero, or the least integer by -1", (long long)left);
+  undefined_behaviour(place, ReportKind::divide_by_zero, "%lld divided by zero, or the least integer by -1",
+                      (long long)left);
   abandon_block(*current_worker);
 }
 

@@ -116,11 +116,11 @@ static bool barrier_is_sound(Worker& worker) {
   }
   if (elsewhere < 0 && (gone < 0 || worker.launch->allow_exit)) return true;
   worker.current = first;
-  Report* report = elsewhere >= 0
-                       ? add_report(ReportKind::divergent_barrier, "threads of one block wait at different barriers")
-                       : add_report(ReportKind::divergent_barrier,
-                                    "%u of %u threads have exited while others wait at a barrier", gone_count,
-                                    worker.thread_count);
+  Report* report =
+      elsewhere >= 0
+          ? add_report(ReportKind::divergent_barrier, "threads of one block wait at different barriers")
+          : add_report(ReportKind::divergent_barrier, "%u of %u threads have exited while others wait at a barrier",
+                       gone_count, worker.thread_count);
   set_site(report, worker.here().site);
   set_other_thread(report, worker, elsewhere >= 0 ? elsewhere : gone);
   if (elsewhere >= 0) set_other_site(report, worker.threads[(size_t)elsewhere].site);
@@ -197,8 +197,9 @@ static void report_stuck(Worker& worker) {
     for (const PendingCollective& pending : worker.collectives[i >> 5]) {
       if (pending.arrived >> (i & 31u) & 1u) arrived = pending.arrived;
     }
-    Report* report = add_report(ReportKind::incomplete_collective,
-                                "the warp operation names lanes 0x%08x, but only 0x%08x ever reach it", thread.mask, arrived);
+    Report* report =
+        add_report(ReportKind::incomplete_collective,
+                   "the warp operation names lanes 0x%08x, but only 0x%08x ever reach it", thread.mask, arrived);
     set_site(report, thread.site);
     return;
   }
@@ -221,8 +222,8 @@ void prepare_threads(Worker& worker) {
   worker.exited_lanes.assign(warps, 0u);
   if (launch.check) worker.clocks.assign((size_t)count * 32, 0u);
   for (unsigned i = 0; i < count; ++i) {
-    worker.threads[i].index = uint3{i % launch.block[0], i / launch.block[0] % launch.block[1],
-                                    i / (launch.block[0] * launch.block[1])};
+    worker.threads[i].index =
+        uint3{i % launch.block[0], i / launch.block[0] % launch.block[1], i / (launch.block[0] * launch.block[1])};
     worker.start_order[i] = (int)((Order)launch.order == Order::reversed ? count - 1 - i : i);
   }
 }

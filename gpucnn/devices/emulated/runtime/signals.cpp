@@ -57,7 +57,8 @@ void on_fault(int signal, siginfo_t* information, void* context) {
       report = add_report(ReportKind::stack_overflow, "local arrays need more than the %zu KiB of a thread's stack",
                           stack_bytes / 1024);
     } else if (!address) {
-      report = add_report(ReportKind::memory_fault, "access through a null or wild pointer, or a misaligned vector access");
+      report =
+          add_report(ReportKind::memory_fault, "access through a null or wild pointer, or a misaligned vector access");
     } else {
       report = add_report(ReportKind::memory_fault, "access to inaccessible memory");
       if (report) locate(report, *worker, address);

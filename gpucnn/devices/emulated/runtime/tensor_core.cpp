@@ -1,7 +1,7 @@
 // tensor_core.cpp -- ldmatrix and mma, with the fragment layouts of the PTX ISA.
 //
-// Lane L has group g = L / 4 and place t = L % 4 in it. The accumulator of every m16n8 shape holds rows g, g, g + 8, g + 8
-// and columns 2t, 2t + 1, 2t, 2t + 1.
+// Lane L has group g = L / 4 and place t = L % 4 in it. The accumulator of every m16n8 shape holds rows g, g, g + 8, g
+// + 8 and columns 2t, 2t + 1, 2t, 2t + 1.
 #include <cmath>
 #include <cstring>
 
@@ -44,11 +44,12 @@ float unpack(unsigned packed, int half) {
 
 float truncated(double exact) {
   const float nearest = (float)exact;
-  return std::fabs((double)nearest) > std::fabs(exact) && !std::isinf(nearest) ? std::nextafter(nearest, 0.0f) : nearest;
+  return std::fabs((double)nearest) > std::fabs(exact) && !std::isinf(nearest) ? std::nextafter(nearest, 0.0f)
+                                                                               : nearest;
 }
 
-// Rounding to nearest after every product is the default. Tensor cores instead add a group of products to the sum at once
-// and cut the result off; the group is that of compute capability 8.0.
+// Rounding to nearest after every product is the default. Tensor cores instead add a group of products to the sum at
+// once and cut the result off; the group is that of compute capability 8.0.
 template <int K, int group>
 void accumulate(const float (&a)[16][K], const float (&b)[K][8], float (&d)[16][8]) {
   if (!current_worker->launch->round_toward_zero) {
@@ -80,7 +81,8 @@ void move_accumulators(void** slots, Tile<K>& tile, bool store) {
   for (int lane = 0; lane < 32; ++lane) {
     float* d = ((MultiplySlot*)slots[lane])->d;
     const int row = lane / 4, column = lane % 4 * 2;
-    float* places[4] = {&tile.d[row][column], &tile.d[row][column + 1], &tile.d[row + 8][column], &tile.d[row + 8][column + 1]};
+    float* places[4] = {&tile.d[row][column], &tile.d[row][column + 1], &tile.d[row + 8][column],
+                        &tile.d[row + 8][column + 1]};
     for (int i = 0; i < 4; ++i) {
       if (store) {
         d[i] = *places[i];
@@ -177,13 +179,14 @@ void emulated_matrix_multiply(const char* file, int line, int type, float* d, co
 }
 
 __attribute__((noinline)) void emulated_load_matrices(const char* file, int line, unsigned* fragments, const void* row,
-                                                       int count, int transposed) {
+                                                      int count, int transposed) {
   require_full_warp(file, line);
   Worker& worker = *current_worker;
   void* caller = __builtin_return_address(0);
   const bool names_row = (worker.current & 31) < count * 8;
   if (names_row && (uintptr_t)row % 16) {
-    Report* report = add_report(ReportKind::misaligned, "ldmatrix: the row's address %% 16 is %d", (int)((uintptr_t)row % 16));
+    Report* report =
+        add_report(ReportKind::misaligned, "ldmatrix: the row's address %% 16 is %d", (int)((uintptr_t)row % 16));
     locate(report, worker, row);
     if (report) report->code_offset = worker.code_offset(caller);
     abandon_block(worker);

@@ -6,7 +6,8 @@
 static void check_mask(Worker& worker, Site site, unsigned mask, unsigned lane, unsigned existing, unsigned exited) {
   Report* report = nullptr;
   if (!(mask >> lane & 1u)) {
-    report = add_report(ReportKind::warp_mask, "lane %u calls a warp operation whose mask 0x%08x does not name it", lane, mask);
+    report = add_report(ReportKind::warp_mask, "lane %u calls a warp operation whose mask 0x%08x does not name it",
+                        lane, mask);
   } else if (mask & existing & exited) {
     report = add_report(ReportKind::warp_mask, "the mask 0x%08x names lanes that have exited (0x%08x)", mask, exited);
   } else if ((mask & ~existing) && mask != 0xffffffffu) {

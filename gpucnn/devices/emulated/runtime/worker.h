@@ -88,7 +88,7 @@ struct Worker {
   std::mt19937 random;
 
   unsigned thread_count = 0, next_to_start = 0, finished = 0, waiting_at_barrier = 0;
-  int current = -1;         // the running thread; -1 when none is
+  int current = -1;  // the running thread; -1 when none is
   uint32_t block_number = 0;
   uint32_t barrier_epoch = 1;
   int predicate_count = 0, predicate_voters = 0;

@@ -42,16 +42,16 @@ EMULATED_UNCHECKED inline T atomic_compare_and_swap(T* address, T expected, T de
 }  // namespace gpucnn_emulated
 
 // The check is called from the inlined wrapper, so that its return address is the kernel's line.
-#define EMULATED_ATOMIC(name, T, expression)                                                              \
-  __forceinline__ T name(T* address, T value) {                                                           \
-    EMULATED_CHECK_ATOMIC(address, sizeof(T));                                                            \
-    return gpucnn_emulated::atomic_update(address, value,                                                 \
+#define EMULATED_ATOMIC(name, T, expression)                                                                    \
+  __forceinline__ T name(T* address, T value) {                                                                 \
+    EMULATED_CHECK_ATOMIC(address, sizeof(T));                                                                  \
+    return gpucnn_emulated::atomic_update(address, value,                                                       \
                                           [](T old, T operand) EMULATED_UNCHECKED -> T { return expression; }); \
   }
-#define EMULATED_ATOMIC_INTEGERS(name, expression)             \
-  EMULATED_ATOMIC(name, int, expression)                       \
-  EMULATED_ATOMIC(name, unsigned, expression)                  \
-  EMULATED_ATOMIC(name, long long, expression)                 \
+#define EMULATED_ATOMIC_INTEGERS(name, expression) \
+  EMULATED_ATOMIC(name, int, expression)           \
+  EMULATED_ATOMIC(name, unsigned, expression)      \
+  EMULATED_ATOMIC(name, long long, expression)     \
   EMULATED_ATOMIC(name, unsigned long long, expression)
 
 EMULATED_ATOMIC(atomicAdd, int, (int)((unsigned)old + (unsigned)operand))
@@ -63,7 +63,7 @@ EMULATED_ATOMIC(atomicSub, int, (int)((unsigned)old - (unsigned)operand))
 EMULATED_ATOMIC(atomicSub, unsigned, old - operand)
 EMULATED_ATOMIC_INTEGERS(atomicMin, operand < old ? operand : old)
 EMULATED_ATOMIC_INTEGERS(atomicMax, operand > old ? operand : old)
-EMULATED_ATOMIC_INTEGERS(atomicAnd, old & operand)
+EMULATED_ATOMIC_INTEGERS(atomicAnd, (old & operand))
 EMULATED_ATOMIC_INTEGERS(atomicOr, old | operand)
 EMULATED_ATOMIC_INTEGERS(atomicXor, old ^ operand)
 EMULATED_ATOMIC(atomicExch, int, ((void)old, operand))
@@ -73,10 +73,10 @@ EMULATED_ATOMIC(atomicExch, float, ((void)old, operand))
 EMULATED_ATOMIC(atomicInc, unsigned, old >= operand ? 0u : old + 1u)
 EMULATED_ATOMIC(atomicDec, unsigned, old == 0u || old > operand ? operand : old - 1u)
 
-#define EMULATED_ATOMIC_CAS(T)                                                            \
-  __forceinline__ T atomicCAS(T* address, T expected, T desired) {                        \
-    EMULATED_CHECK_ATOMIC(address, sizeof(T));                                            \
-    return gpucnn_emulated::atomic_compare_and_swap(address, expected, desired);          \
+#define EMULATED_ATOMIC_CAS(T)                                                   \
+  __forceinline__ T atomicCAS(T* address, T expected, T desired) {               \
+    EMULATED_CHECK_ATOMIC(address, sizeof(T));                                   \
+    return gpucnn_emulated::atomic_compare_and_swap(address, expected, desired); \
   }
 EMULATED_ATOMIC_CAS(int)
 EMULATED_ATOMIC_CAS(unsigned)

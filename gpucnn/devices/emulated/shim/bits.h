@@ -76,10 +76,10 @@ __forceinline__ int __dp4a(int a, int b, int sum) {
 
 #define EMULATED_TO_INTEGER(name, Real, Integer, least, most, rounding) \
   __forceinline__ Integer name(Real x) { return gpucnn_emulated::saturate<Integer>(rounding(x), least, most); }
-#define EMULATED_TO_INTEGERS(prefix, Real, suffix, Integer, least, most)             \
-  EMULATED_TO_INTEGER(prefix##suffix##_rn, Real, Integer, least, most, rint)         \
-  EMULATED_TO_INTEGER(prefix##suffix##_rz, Real, Integer, least, most, trunc)        \
-  EMULATED_TO_INTEGER(prefix##suffix##_ru, Real, Integer, least, most, ceil)         \
+#define EMULATED_TO_INTEGERS(prefix, Real, suffix, Integer, least, most)      \
+  EMULATED_TO_INTEGER(prefix##suffix##_rn, Real, Integer, least, most, rint)  \
+  EMULATED_TO_INTEGER(prefix##suffix##_rz, Real, Integer, least, most, trunc) \
+  EMULATED_TO_INTEGER(prefix##suffix##_ru, Real, Integer, least, most, ceil)  \
   EMULATED_TO_INTEGER(prefix##suffix##_rd, Real, Integer, least, most, floor)
 EMULATED_TO_INTEGERS(__float2, float, int, int, -__INT_MAX__ - 1, __INT_MAX__)
 EMULATED_TO_INTEGERS(__float2, float, uint, unsigned, 0u, ~0u)
@@ -99,15 +99,15 @@ __forceinline__ double __ll2double_rn(long long x) { return (double)x; }
 __forceinline__ float __double2float_rn(double x) { return (float)x; }
 
 // Cache hints change nothing here.
-#define EMULATED_LOAD(name)                                   \
-  template <class T>                                          \
-  __forceinline__ T name(const T* address) {                  \
-    return *address;                                          \
+#define EMULATED_LOAD(name)                  \
+  template <class T>                         \
+  __forceinline__ T name(const T* address) { \
+    return *address;                         \
   }
-#define EMULATED_STORE(name)                                  \
-  template <class T>                                          \
-  __forceinline__ void name(T* address, T value) {            \
-    *address = value;                                         \
+#define EMULATED_STORE(name)                       \
+  template <class T>                               \
+  __forceinline__ void name(T* address, T value) { \
+    *address = value;                              \
   }
 EMULATED_LOAD(__ldg)
 EMULATED_LOAD(__ldca)

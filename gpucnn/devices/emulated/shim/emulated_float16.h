@@ -36,38 +36,40 @@ EMULATED_UNCHECKED inline unsigned short float_to_bfloat(float value) {
 
 // What __half and __nv_bfloat16 have in common: arithmetic in float, rounded once. `T` converts from and to float, in
 // functions that are inlined and instrumented: an element of shared memory may be converted where it lies.
-#define EMULATED_FLOAT16_ARITHMETIC(T, T2)                                                                \
-  struct alignas(4) T2 {                                                                                  \
-    T x, y;                                                                                               \
-  };                                                                                                      \
-  __forceinline__ T __hadd(T a, T b) { return T((float)a + (float)b); }                                   \
-  __forceinline__ T __hsub(T a, T b) { return T((float)a - (float)b); }                                   \
-  __forceinline__ T __hmul(T a, T b) { return T((float)a * (float)b); }                                   \
-  __forceinline__ T __hdiv(T a, T b) { return T((float)a / (float)b); }                                   \
-  __forceinline__ T __hneg(T a) { return T(-(float)a); }                                                  \
-  __forceinline__ T __habs(T a) { return T(fabsf((float)a)); }                                            \
-  __forceinline__ T __hfma(T a, T b, T c) { return T((float)fma((double)(float)a, (double)(float)b, (double)(float)c)); } \
-  __forceinline__ T __hmax(T a, T b) { return T(fmaxf((float)a, (float)b)); }                             \
-  __forceinline__ T __hmin(T a, T b) { return T(fminf((float)a, (float)b)); }                             \
-  __forceinline__ bool __hisnan(T a) { return isnan((float)a); }                                          \
-  __forceinline__ bool __heq(T a, T b) { return (float)a == (float)b; }                                   \
-  __forceinline__ bool __hne(T a, T b) { return (float)a != (float)b; }                                   \
-  __forceinline__ bool __hlt(T a, T b) { return (float)a < (float)b; }                                    \
-  __forceinline__ bool __hle(T a, T b) { return (float)a <= (float)b; }                                   \
-  __forceinline__ bool __hgt(T a, T b) { return (float)a > (float)b; }                                    \
-  __forceinline__ bool __hge(T a, T b) { return (float)a >= (float)b; }                                   \
-  __forceinline__ T2 __hadd2(T2 a, T2 b) { return T2{__hadd(a.x, b.x), __hadd(a.y, b.y)}; }               \
-  __forceinline__ T2 __hsub2(T2 a, T2 b) { return T2{__hsub(a.x, b.x), __hsub(a.y, b.y)}; }               \
-  __forceinline__ T2 __hmul2(T2 a, T2 b) { return T2{__hmul(a.x, b.x), __hmul(a.y, b.y)}; }               \
+#define EMULATED_FLOAT16_ARITHMETIC(T, T2)                                                                  \
+  struct alignas(4) T2 {                                                                                    \
+    T x, y;                                                                                                 \
+  };                                                                                                        \
+  __forceinline__ T __hadd(T a, T b) { return T((float)a + (float)b); }                                     \
+  __forceinline__ T __hsub(T a, T b) { return T((float)a - (float)b); }                                     \
+  __forceinline__ T __hmul(T a, T b) { return T((float)a * (float)b); }                                     \
+  __forceinline__ T __hdiv(T a, T b) { return T((float)a / (float)b); }                                     \
+  __forceinline__ T __hneg(T a) { return T(-(float)a); }                                                    \
+  __forceinline__ T __habs(T a) { return T(fabsf((float)a)); }                                              \
+  __forceinline__ T __hfma(T a, T b, T c) {                                                                 \
+    return T((float)fma((double)(float)a, (double)(float)b, (double)(float)c));                             \
+  }                                                                                                         \
+  __forceinline__ T __hmax(T a, T b) { return T(fmaxf((float)a, (float)b)); }                               \
+  __forceinline__ T __hmin(T a, T b) { return T(fminf((float)a, (float)b)); }                               \
+  __forceinline__ bool __hisnan(T a) { return isnan((float)a); }                                            \
+  __forceinline__ bool __heq(T a, T b) { return (float)a == (float)b; }                                     \
+  __forceinline__ bool __hne(T a, T b) { return (float)a != (float)b; }                                     \
+  __forceinline__ bool __hlt(T a, T b) { return (float)a < (float)b; }                                      \
+  __forceinline__ bool __hle(T a, T b) { return (float)a <= (float)b; }                                     \
+  __forceinline__ bool __hgt(T a, T b) { return (float)a > (float)b; }                                      \
+  __forceinline__ bool __hge(T a, T b) { return (float)a >= (float)b; }                                     \
+  __forceinline__ T2 __hadd2(T2 a, T2 b) { return T2{__hadd(a.x, b.x), __hadd(a.y, b.y)}; }                 \
+  __forceinline__ T2 __hsub2(T2 a, T2 b) { return T2{__hsub(a.x, b.x), __hsub(a.y, b.y)}; }                 \
+  __forceinline__ T2 __hmul2(T2 a, T2 b) { return T2{__hmul(a.x, b.x), __hmul(a.y, b.y)}; }                 \
   __forceinline__ T2 __hfma2(T2 a, T2 b, T2 c) { return T2{__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; } \
-  __forceinline__ T2 __hmax2(T2 a, T2 b) { return T2{__hmax(a.x, b.x), __hmax(a.y, b.y)}; }               \
-  __forceinline__ T2 __hmin2(T2 a, T2 b) { return T2{__hmin(a.x, b.x), __hmin(a.y, b.y)}; }               \
-  __forceinline__ T operator+(T a, T b) { return __hadd(a, b); }                                          \
-  __forceinline__ T operator-(T a, T b) { return __hsub(a, b); }                                          \
-  __forceinline__ T operator*(T a, T b) { return __hmul(a, b); }                                          \
-  __forceinline__ T operator/(T a, T b) { return __hdiv(a, b); }                                          \
-  __forceinline__ T operator-(T a) { return __hneg(a); }                                                  \
-  __forceinline__ T& operator+=(T& a, T b) { return a = __hadd(a, b); }                                   \
-  __forceinline__ T& operator-=(T& a, T b) { return a = __hsub(a, b); }                                   \
-  __forceinline__ T& operator*=(T& a, T b) { return a = __hmul(a, b); }                                   \
+  __forceinline__ T2 __hmax2(T2 a, T2 b) { return T2{__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                 \
+  __forceinline__ T2 __hmin2(T2 a, T2 b) { return T2{__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                 \
+  __forceinline__ T operator+(T a, T b) { return __hadd(a, b); }                                            \
+  __forceinline__ T operator-(T a, T b) { return __hsub(a, b); }                                            \
+  __forceinline__ T operator*(T a, T b) { return __hmul(a, b); }                                            \
+  __forceinline__ T operator/(T a, T b) { return __hdiv(a, b); }                                            \
+  __forceinline__ T operator-(T a) { return __hneg(a); }                                                    \
+  __forceinline__ T& operator+=(T& a, T b) { return a = __hadd(a, b); }                                     \
+  __forceinline__ T& operator-=(T& a, T b) { return a = __hsub(a, b); }                                     \
+  __forceinline__ T& operator*=(T& a, T b) { return a = __hmul(a, b); }                                     \
   EMULATED_ATOMIC(atomicAdd, T, __hadd(old, operand))

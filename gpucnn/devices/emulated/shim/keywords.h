@@ -16,8 +16,8 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __builtin_align__(n) __attribute__((aligned(n)))
 
-// One worker thread runs one block at a time, so a block's shared memory is its worker's thread-local storage. "used" tells
-// the compiler that others see it: it would fold reads of what nobody writes to zero, and hide the fault.
+// One worker thread runs one block at a time, so a block's shared memory is its worker's thread-local storage. "used"
+// tells the compiler that others see it: it would fold reads of what nobody writes to zero, and hide the fault.
 #define __shared__ static __thread __attribute__((used))
 
 // The shim's own code must not report to the checker what kernels did not do.

@@ -88,17 +88,18 @@ EMULATED_UNCHECKED inline void call(void (*entry)(A...), void** values) {
 
 #define EMULATED_EXPORT extern "C" EMULATED_UNCHECKED __attribute__((visibility("default")))
 
-#define EMULATED_ENTRY(name)                                                                                          \
-  EMULATED_EXPORT void emulated_call_##name(void** values) { gpucnn_emulated::call(name, values); }                   \
-  EMULATED_EXPORT int emulated_signature_##name(gpucnn_emulated::ParameterRecord* records, int capacity) {            \
-    return gpucnn_emulated::signature(name, records, capacity);                                                       \
-  }
+#define EMULATED_ENTRY(name, most_threads)                                                                 \
+  EMULATED_EXPORT void emulated_call_##name(void** values) { gpucnn_emulated::call(name, values); }        \
+  EMULATED_EXPORT int emulated_signature_##name(gpucnn_emulated::ParameterRecord* records, int capacity) { \
+    return gpucnn_emulated::signature(name, records, capacity);                                            \
+  }                                                                                                        \
+  EMULATED_EXPORT int emulated_most_threads_##name() { return most_threads; }
 
 // A thread's copy of the module's shared memory does not exist until something touches it; the address of this variable
 // also tells where the copy lies.
-#define EMULATED_MODULE_END                                             \
-  static __thread volatile char emulated_shared_anchor;                 \
-  EMULATED_EXPORT char* emulated_touch_shared() {                       \
-    emulated_shared_anchor = 1;                                         \
-    return (char*)&emulated_shared_anchor;                              \
+#define EMULATED_MODULE_END                             \
+  static __thread volatile char emulated_shared_anchor; \
+  EMULATED_EXPORT char* emulated_touch_shared() {       \
+    emulated_shared_anchor = 1;                         \
+    return (char*)&emulated_shared_anchor;              \
   }

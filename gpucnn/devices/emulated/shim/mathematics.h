@@ -3,13 +3,13 @@
 // Results are those of the C library: close to a GPU's, never bit for bit.
 #pragma once
 
-#define EMULATED_MATH_1(name)                       \
-  extern "C" double name(double) noexcept;          \
-  extern "C" float name##f(float) noexcept;         \
+#define EMULATED_MATH_1(name)               \
+  extern "C" double name(double) noexcept;  \
+  extern "C" float name##f(float) noexcept; \
   __forceinline__ float name(float x) { return name##f(x); }
-#define EMULATED_MATH_2(name)                       \
-  extern "C" double name(double, double) noexcept;  \
-  extern "C" float name##f(float, float) noexcept;  \
+#define EMULATED_MATH_2(name)                      \
+  extern "C" double name(double, double) noexcept; \
+  extern "C" float name##f(float, float) noexcept; \
   __forceinline__ float name(float x, float y) { return name##f(x, y); }
 
 EMULATED_MATH_1(sqrt)
@@ -99,8 +99,8 @@ __forceinline__ long long abs(long long x) { return llabs(x); }
 __forceinline__ float abs(float x) { return fabsf(x); }
 __forceinline__ double abs(double x) { return fabs(x); }
 
-#define EMULATED_MIN_MAX(R, A, B)                                                      \
-  __forceinline__ R min(A a, B b) { return (R)b < (R)a ? (R)b : (R)a; }                \
+#define EMULATED_MIN_MAX(R, A, B)                                       \
+  __forceinline__ R min(A a, B b) { return (R)b < (R)a ? (R)b : (R)a; } \
   __forceinline__ R max(A a, B b) { return (R)a < (R)b ? (R)b : (R)a; }
 EMULATED_MIN_MAX(int, int, int)
 EMULATED_MIN_MAX(unsigned, unsigned, unsigned)
@@ -131,11 +131,11 @@ __forceinline__ float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1
 __forceinline__ float __frsqrt_rn(float x) { return 1.0f / sqrtf(x); }
 
 // Rounded to nearest without contraction into a multiply-add: the volatile keeps g++ from fusing them.
-#define EMULATED_EXACT(name, T, operation)                       \
-  __forceinline__ T name(T a, T b) {                             \
-    T result = a operation b;                                    \
-    __asm__ volatile("" : "+m"(result));                         \
-    return result;                                               \
+#define EMULATED_EXACT(name, T, operation) \
+  __forceinline__ T name(T a, T b) {       \
+    T result = a operation b;              \
+    __asm__ volatile("" : "+m"(result));   \
+    return result;                         \
   }
 EMULATED_EXACT(__fadd_rn, float, +)
 EMULATED_EXACT(__fsub_rn, float, -)

@@ -46,7 +46,8 @@ void emulated_copy_async_wait_all();
 // Matrix fragments, laid out per lane as the PTX ISA says. `d` is accumulated into.
 enum EmulatedMatrixType { emulated_tf32 = 0, emulated_f16 = 1, emulated_bf16 = 2 };
 void emulated_matrix_multiply(const char* file, int line, int type, float* d, const unsigned* a, const unsigned* b);
-void emulated_load_matrices(const char* file, int line, unsigned* fragments, const void* row, int count, int transposed);
+void emulated_load_matrices(const char* file, int line, unsigned* fragments, const void* row, int count,
+                            int transposed);
 
 // Called by the check build for accesses that the compiler does not instrument.
 void emulated_check_read(const void* address, int bytes);

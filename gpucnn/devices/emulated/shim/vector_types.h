@@ -13,28 +13,18 @@ struct dim3 {
   constexpr operator uint3() const { return uint3{x, y, z}; }
 };
 
-#define EMULATED_VECTOR_1(name, element)                                              \
-  struct name##1 {                                                                    \
-    element x;                                                                        \
-  };                                                                                  \
-  __forceinline__ name##1 make_##name##1(element x) { return name##1 { x }; }
-#define EMULATED_VECTOR_2(name, element)                                              \
-  struct alignas(2 * sizeof(element)) name##2 {                                       \
-    element x, y;                                                                     \
-  };                                                                                  \
-  __forceinline__ name##2 make_##name##2(element x, element y) { return name##2 { x, y }; }
-#define EMULATED_VECTOR_3(name, element)                                              \
-  struct name##3 {                                                                    \
-    element x, y, z;                                                                  \
-  };                                                                                  \
-  __forceinline__ name##3 make_##name##3(element x, element y, element z) { return name##3 { x, y, z }; }
-#define EMULATED_VECTOR_4(name, element)                                              \
-  struct alignas(4 * sizeof(element) < 16 ? 4 * sizeof(element) : 16) name##4 {       \
-    element x, y, z, w;                                                               \
-  };                                                                                  \
-  __forceinline__ name##4 make_##name##4(element x, element y, element z, element w) { \
-    return name##4 { x, y, z, w };                                                    \
-  }
+#define EMULATED_VECTOR_1(name, element) \
+  struct name##1 { element x; };         \
+  __forceinline__ name##1 make_##name##1(element x) { return name##1 {x}; }
+#define EMULATED_VECTOR_2(name, element)                         \
+  struct alignas(2 * sizeof(element)) name##2 { element x, y; }; \
+  __forceinline__ name##2 make_##name##2(element x, element y) { return name##2 {x, y}; }
+#define EMULATED_VECTOR_3(name, element) \
+  struct name##3 { element x, y, z; };   \
+  __forceinline__ name##3 make_##name##3(element x, element y, element z) { return name##3 {x, y, z}; }
+#define EMULATED_VECTOR_4(name, element)                                                               \
+  struct alignas(4 * sizeof(element) < 16 ? 4 * sizeof(element) : 16) name##4 { element x, y, z, w; }; \
+  __forceinline__ name##4 make_##name##4(element x, element y, element z, element w) { return name##4 {x, y, z, w}; }
 #define EMULATED_VECTORS(name, element) \
   EMULATED_VECTOR_1(name, element)      \
   EMULATED_VECTOR_2(name, element)      \

@@ -36,19 +36,22 @@ EMULATED_UNCHECKED inline T shuffle(const char* file, int line, unsigned mask, T
 }
 
 template <class T>
-EMULATED_UNCHECKED inline T shuffle_index(const char* file, int line, unsigned mask, T value, int lane, int width = 32) {
+EMULATED_UNCHECKED inline T shuffle_index(const char* file, int line, unsigned mask, T value, int lane,
+                                          int width = 32) {
   const int me = (int)emulated_lane();
   return shuffle(file, line, mask, value, (me & ~(width - 1)) | (lane & (width - 1)));
 }
 
 template <class T>
-EMULATED_UNCHECKED inline T shuffle_up(const char* file, int line, unsigned mask, T value, unsigned delta, int width = 32) {
+EMULATED_UNCHECKED inline T shuffle_up(const char* file, int line, unsigned mask, T value, unsigned delta,
+                                       int width = 32) {
   const int me = (int)emulated_lane(), source = me - (int)delta;
   return shuffle(file, line, mask, value, source < (me & ~(width - 1)) ? me : source);
 }
 
 template <class T>
-EMULATED_UNCHECKED inline T shuffle_down(const char* file, int line, unsigned mask, T value, unsigned delta, int width = 32) {
+EMULATED_UNCHECKED inline T shuffle_down(const char* file, int line, unsigned mask, T value, unsigned delta,
+                                         int width = 32) {
   const int me = (int)emulated_lane(), source = me + (int)delta;
   return shuffle(file, line, mask, value, source > (me | (width - 1)) ? me : source);
 }
@@ -115,27 +118,39 @@ EMULATED_UNCHECKED inline T reduce(const char* file, int line, unsigned mask, T 
 
 struct Add {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return (T)((unsigned)a + (unsigned)b); }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return (T)((unsigned)a + (unsigned)b);
+  }
 };
 struct Minimum {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return b < a ? b : a; }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return b < a ? b : a;
+  }
 };
 struct Maximum {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return a < b ? b : a; }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return a < b ? b : a;
+  }
 };
 struct And {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return a & b; }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return a & b;
+  }
 };
 struct Or {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return a | b; }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return a | b;
+  }
 };
 struct Xor {
   template <class T>
-  EMULATED_UNCHECKED static T of(T a, T b) { return a ^ b; }
+  EMULATED_UNCHECKED static T of(T a, T b) {
+    return a ^ b;
+  }
 };
 
 template <class T>
@@ -174,8 +189,10 @@ EMULATED_UNCHECKED inline void syncwarp(const char* file, int line, unsigned mas
 #define __all_sync(mask, predicate) gpucnn_emulated::vote_all(__FILE__, __LINE__, mask, (predicate) != 0)
 #define __match_any_sync(mask, value) gpucnn_emulated::match_any(__FILE__, __LINE__, mask, value)
 #define __reduce_add_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::Add>(__FILE__, __LINE__, mask, value)
-#define __reduce_min_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::Minimum>(__FILE__, __LINE__, mask, value)
-#define __reduce_max_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::Maximum>(__FILE__, __LINE__, mask, value)
+#define __reduce_min_sync(mask, value) \
+  gpucnn_emulated::reduce<gpucnn_emulated::Minimum>(__FILE__, __LINE__, mask, value)
+#define __reduce_max_sync(mask, value) \
+  gpucnn_emulated::reduce<gpucnn_emulated::Maximum>(__FILE__, __LINE__, mask, value)
 #define __reduce_and_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::And>(__FILE__, __LINE__, mask, value)
 #define __reduce_or_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::Or>(__FILE__, __LINE__, mask, value)
 #define __reduce_xor_sync(mask, value) gpucnn_emulated::reduce<gpucnn_emulated::Xor>(__FILE__, __LINE__, mask, value)
