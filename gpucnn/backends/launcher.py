@@ -30,8 +30,8 @@ class _Bound:
 class Launcher:
     """Runs operations on one device.
 
-    A Plan is looked up by operation, Spec, alignment and the algorithm asked for. Its choice and its module are shared by
-    all batch sizes, because run-time sizes are kernel arguments.
+    A Plan is looked up by operation, Spec, alignment and the algorithm asked for. Its choice and its module are shared
+    by all batch sizes, because run-time sizes are kernel arguments.
     """
 
     def __init__(self, device: Device) -> None:

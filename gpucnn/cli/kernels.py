@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -41,10 +42,9 @@ def report(arch: str, batch_size: int) -> list[dict[str, Any]]:
     if missing is not None:
         raise DeviceError(missing)
     device = step_modules(int(arch.removeprefix("sm_")), batch_size)
-    rows = []
-    with click.progressbar(
-        device.modules.items(), label=f"compiling for {arch}", file=click.get_text_stream("stderr")
-    ) as bar:
+    modules = list(device.modules.items())
+    rows: list[dict[str, Any]] = []
+    with click.progressbar(modules, label=f"compiling for {arch}", file=sys.stderr) as bar:
         for source, wanted in bar:
             for entry in nvrtc.compile_report(source, arch):
                 if entry.entry in wanted:

@@ -64,4 +64,5 @@ def load_dataset(name: str, data_dir: Path | None) -> tuple[Split, Split]:
 
 def scaled(images: np.ndarray) -> np.ndarray:
     """Return uint8 images (N, H, W) as float32 (N, H, W, 1) in 0..1."""
-    return (images[..., None] / np.float32(255)).astype(np.float32)
+    result: np.ndarray = images[..., None].astype(np.float32) / np.float32(255)
+    return result
