@@ -1,6 +1,6 @@
 """Backends for the tests: numpy always, emulated where g++ is, cuda where a GPU is.
 
---require-gpu turns a missing GPU into a failure; --all-cases runs the whole product of cases, not the covering set only.
+--require-gpu turns a missing GPU into a failure; --all-cases runs the whole product of cases, not a covering set.
 """
 
 from __future__ import annotations
