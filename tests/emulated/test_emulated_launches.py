@@ -39,6 +39,7 @@ extern "C" __global__ void some_shared(float* y) {
   y[threadIdx.x] = little[threadIdx.x];
 }
 extern "C" __global__ void behind_the_end(float* y, int n) { for (int i = 0; i < n; ++i) y[i] = 1.0f; }
+extern "C" __global__ void before_the_start(float* y, const float* x) { y[threadIdx.x] = x[(int)threadIdx.x - 1]; }
 extern "C" __global__ void wild_write(float* y, unsigned long long address) { *(float*)address = 1.0f; y[0] = 1.0f; }
 extern "C" __global__ void order_matters(float* y) {
   __shared__ float last;
@@ -123,6 +124,7 @@ def test_signatures_are_read_by_the_compiler() -> None:
     [
         ((0,), (32,), 0, r"grid \(0, 1, 1\) is outside"),
         ((1, 65536), (32,), 0, r"grid \(1, 65536, 1\) is outside"),
+        ((2**31 - 1, 4), (1,), 0, "more than the 4294967295 blocks that can be emulated"),
         ((1,), (1025,), 0, r"block \(1025, 1, 1\) is outside"),
         ((1,), (32, 33), 0, "more than 1024 threads"),
         ((1,), (1, 1, 65), 0, r"block \(1, 1, 65\) is outside"),
@@ -215,6 +217,15 @@ def test_fast_build_sees_writes_behind_the_end(n: int) -> None:
         run((1,), (1,), (y, np.int32(n + 1)))
     with pytest.raises(KernelError, match="behind_the_end: memory-fault at launches.cu:.*argument 'y'"):
         run((1,), (1,), (y, np.int32(n + 5)))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 1024, 1025])
+def test_fast_build_sees_reads_before_the_start_in_reversed_order(n: int) -> None:
+    x, y = np.zeros(n, "f4"), np.zeros(1, "f4")
+    assert x.ctypes.data % 16 == 0  # else up to 12 bytes before it belong to the copy
+    run = module("fast").kernel("before_the_start")
+    with pytest.raises(KernelError, match=rf"before_the_start: memory-fault at .*argument 'x' \+ -4 of {4 * n} bytes"):
+        run((1,), (1,), (y, x), order="reversed")
 
 
 def test_views_are_arguments_with_bounds_of_their_own() -> None:

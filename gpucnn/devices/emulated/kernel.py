@@ -27,6 +27,7 @@ from gpucnn.errors import DeviceError, KernelError
 ORDERS = ("forward", "reversed", "random")
 DEFAULT_TIMEOUT = 300.0
 _MOST_REPORTS = 16
+_MOST_BLOCKS = 2**32 - 1
 # Bigger arrays of the device are used where they lie; smaller ones are copied, so that every end meets a guard page.
 _COPIED_BYTES = 4 << 20
 
@@ -91,7 +92,8 @@ class EmulatedKernel:
             block: threads, one to three numbers.
             arguments: per parameter an array, None for a null pointer, a numpy scalar, or the bytes of a structure.
             shared_bytes: dynamic shared memory.
-            order: in which threads and blocks run: "forward", "reversed" or "random".
+            order: in which threads and blocks run: "forward", "reversed" or "random". The reversed order also holds
+                arrays against the guard page before them instead of the one behind.
             seed: of the random order.
             workers: operating-system threads that share the blocks; the check build uses one.
             allow_exit: threads may leave while others still use barriers, as sm_70 and later permit.
@@ -157,6 +159,8 @@ class EmulatedKernel:
         for what, size, most in (("grid", grid, limits.MAX_GRID), ("block", block, limits.MAX_BLOCK)):
             if any(not 1 <= n <= m for n, m in zip(size, most, strict=True)):
                 raise ValueError(f"{self.entry}: {what} {size} is outside 1..{most}")
+        if math.prod(grid) > _MOST_BLOCKS:
+            raise ValueError(f"{self.entry}: grid {grid} has more than the {_MOST_BLOCKS} blocks that can be emulated")
         if math.prod(block) > self.most_threads:
             raise ValueError(f"{self.entry}: block {block} has more than {self.most_threads} threads")
         static = self.static_shared_bytes

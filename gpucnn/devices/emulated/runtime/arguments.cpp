@@ -22,7 +22,11 @@ PlacedArguments::PlacedArguments(Launch& launch) : launch_(launch), blocks_((siz
         complete_ = false;
         return;
       }
-      uint8_t* address = place_at_end(block, bytes, kept_alignment, (uintptr_t)argument.host % kept_alignment);
+      const size_t residue = (uintptr_t)argument.host % kept_alignment;
+      // The reversed order meets the guard before the array, so that the two orders together find both kinds of
+      // overrun.
+      uint8_t* address = (Order)launch.order == Order::reversed ? place_at_start(block, kept_alignment, residue)
+                                                                : place_at_end(block, bytes, kept_alignment, residue);
       paint_slack(block, address + bytes);
       if (poisoned) {
         memset(address, 0xff, bytes);

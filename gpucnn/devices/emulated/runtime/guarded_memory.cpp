@@ -67,6 +67,10 @@ uint8_t* place_at_end(const GuardedBlock& block, size_t bytes, size_t alignment,
   return address - (((uintptr_t)address - residue) & (alignment - 1));
 }
 
+uint8_t* place_at_start(const GuardedBlock& block, size_t alignment, size_t residue) {
+  return block.memory + ((residue - (uintptr_t)block.memory) & (alignment - 1));
+}
+
 void paint_slack(const GuardedBlock& block, const uint8_t* end_of_array) {
   memset((void*)end_of_array, slack_pattern, (size_t)(block.memory + block.bytes - end_of_array));
 }

@@ -21,19 +21,29 @@ namespace {
 
 std::vector<std::unique_ptr<Worker>> workers;
 
-// Block numbers in launch order.
-std::vector<uint32_t> block_order(const Launch& launch, uint32_t count) {
-  std::vector<uint32_t> order(count);
-  for (uint32_t i = 0; i < count; ++i) order[i] = (Order)launch.order == Order::reversed ? count - 1 - i : i;
-  if ((Order)launch.order == Order::random) {
+// Which block runs as the i-th.
+class BlockOrder {
+ public:
+  BlockOrder(const Launch& launch, uint32_t count) : order_((Order)launch.order), count_(count) {
+    if (order_ != Order::random) return;
+    shuffled_.resize(count);
+    for (uint32_t i = 0; i < count; ++i) shuffled_[i] = i;
     std::mt19937 random(launch.seed);
-    std::shuffle(order.begin(), order.end(), random);
+    std::shuffle(shuffled_.begin(), shuffled_.end(), random);
   }
-  return order;
-}
+  uint32_t count() const { return count_; }
+  uint32_t operator[](uint32_t i) const {
+    return order_ == Order::random ? shuffled_[i] : order_ == Order::reversed ? count_ - 1 - i : i;
+  }
 
-void run_blocks(Worker& worker, int number, Launch& launch, const std::vector<uint32_t>& order,
-                std::atomic<uint32_t>& next, std::atomic<bool>& stop) {
+ private:
+  Order order_;
+  uint32_t count_;
+  std::vector<uint32_t> shuffled_;
+};
+
+void run_blocks(Worker& worker, int number, Launch& launch, const BlockOrder& order, std::atomic<uint64_t>& next,
+                std::atomic<bool>& stop) {
   current_worker = &worker;
   worker.launch = &launch;
   worker.current = -1;
@@ -61,9 +71,9 @@ void run_blocks(Worker& worker, int number, Launch& launch, const std::vector<ui
     if (launch.check) checked.reset(new CheckedLaunch(worker));
     if (worker.failed) stop = true;
     while (!stop) {
-      const uint32_t i = next++;
-      if (i >= order.size()) break;
-      run_block(worker, order[i]);
+      const uint64_t i = next++;
+      if (i >= order.count()) break;
+      run_block(worker, order[(uint32_t)i]);
       if (worker.failed) stop = true;
     }
     if (checked && !stop) checked->count_unwritten();
@@ -92,8 +102,8 @@ int emulated_launch(Launch* launch) {
   forget_reports();
   PlacedArguments arguments(*launch);
   if (!arguments.complete()) return -1;
-  const std::vector<uint32_t> order = block_order(*launch, blocks);
-  std::atomic<uint32_t> next{0};
+  const BlockOrder order(*launch, blocks);
+  std::atomic<uint64_t> next{0};
   std::atomic<bool> stop{false};
   {
     FaultHandlers handlers;
