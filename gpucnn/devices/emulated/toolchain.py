@@ -93,7 +93,8 @@ def machine_flags() -> tuple[str, ...]:
     """Return the flags for this processor: fused multiply-add makes emulation much faster where it exists."""
     if platform.machine() != "x86_64":
         return ()
-    features = set(re.findall(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0].split())
+    listed = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    features = set(listed[1].split()) if listed else set()
     needed = {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
     return ("-march=x86-64-v3",) if needed <= features else ("-march=x86-64",)
 
