@@ -23,7 +23,8 @@ from gpucnn.devices import cubin_cache
 from gpucnn.errors import DeviceError, KernelError
 from gpucnn.kernel_source import KernelSource
 
-FLAGS = ("-std=c++17", "-lineinfo", "--ftz=false", "--ptxas-options=-v")
+# The last: NVRTC 12 takes a generic lambda inside a kernel for a host function, which nvcc and NVRTC 13 do not.
+FLAGS = ("-std=c++17", "-lineinfo", "--ftz=false", "--ptxas-options=-v", "--device-as-default-execution-space")
 REMEDY = 'pip install "gpucnn[cuda13x-ctk]" (or cuda12x-ctk), or pip install nvidia-cuda-nvrtc'
 
 _LIBRARY = re.compile(r"libnvrtc\.so\.(\d+)(?:\.\d+)*$|nvrtc64_(\d+)0_0\.dll$")

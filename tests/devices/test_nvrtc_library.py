@@ -82,6 +82,20 @@ def test_the_flags_keep_denormals_and_precise_functions() -> None:
     assert not any("fast" in flag or "prec" in flag or "fmad" in flag for flag in nvrtc.FLAGS)
 
 
+GENERIC_LAMBDA = """template <class F> __device__ __forceinline__ void both(F f) { f(1); f(2.0f); }
+extern "C" __global__ void lambda_forward(float* y) { both([=](auto value) { y[threadIdx.x] += value; }); }
+"""
+
+
+@pytest.mark.parametrize("major", [12, 13])
+def test_generic_lambdas_compile_with_either_major_version(library: nvrtc.Nvrtc, major: int) -> None:
+    try:
+        compiler = nvrtc.load(major)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    assert nvrtc.compile_module(source_of(GENERIC_LAMBDA), "sm_90a", compiler).reports[0].entry == "lambda_forward"
+
+
 def test_spills_and_stack_are_reported(library: nvrtc.Nvrtc) -> None:
     text = """extern "C" __global__ void __launch_bounds__(1024) hungry(double* y, const double* x, int n) {
       double v[96];

@@ -15,7 +15,8 @@ import pytest
 
 from gpucnn import plans
 from gpucnn.devices import nvrtc
-from gpucnn.devices.nvrtc import CompiledModule, EntryReport
+from gpucnn.devices.nvrtc import CompiledModule, EntryReport, Nvrtc
+from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import kernel_directory
 from gpucnn.limits import WARP
 from kernels.modules import ARCHITECTURES, Module, cases_of, limits_for, one_of_each_variant, texts
@@ -39,16 +40,19 @@ def registers_of_block(registers: int, threads: int) -> int:
     return warps * -(-registers * WARP // 256) * 256
 
 
-def compile_all(groups: Iterable[list[Module]], arch: str) -> list[tuple[list[Module], CompiledModule]]:
+def compile_all(
+    groups: Iterable[list[Module]], arch: str, compiler: Nvrtc | None
+) -> list[tuple[list[Module], CompiledModule]]:
     """Compile one text for each group of modules that share it. NVRTC works outside the interpreter's lock."""
     chosen = list(groups)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(zip(chosen, pool.map(lambda g: nvrtc.compile_module(g[0].source, arch), chosen), strict=True))
+        modules = pool.map(lambda group: nvrtc.compile_module(group[0].source, arch, compiler), chosen)
+        return list(zip(chosen, modules, strict=True))
 
 
-def check(groups: Iterable[list[Module]], arch: str) -> None:
+def check(groups: Iterable[list[Module]], arch: str, compiler: Nvrtc | None = None) -> None:
     limits = limits_for(arch)
-    for modules, compiled in compile_all(groups, arch):
+    for modules, compiled in compile_all(groups, arch, compiler):
         assert compiled.cubin.startswith(b"\x7fELF"), modules[0]
         assert not compiled.warnings, f"{modules[0]}: {compiled.warnings}"
         reports = {report.entry: report for report in compiled.reports}
@@ -78,15 +82,27 @@ def test_every_variant_compiles_for_an_h200(file: str) -> None:
 OTHERS = [arch for arch in ARCHITECTURES if arch != PRIMARY]
 
 
-@pytest.mark.parametrize("arch", OTHERS)
-def test_every_file_compiles_for_every_architecture(arch: str) -> None:
-    turn = OTHERS.index(arch)
+def one_of_each_file(arch: str, turn: int) -> list[list[Module]]:
+    """Return a text of every file, of other variants for other turns."""
     chosen = []
     for number, groups in enumerate(texts(arch).values()):
         representatives = one_of_each_variant(groups)
         chosen.append(representatives[(turn * len(representatives) // len(OTHERS) + number) % len(representatives)])
     assert len(chosen) == len(FILES)
-    check(chosen, arch)
+    return chosen
+
+
+@pytest.mark.parametrize("arch", OTHERS)
+def test_every_file_compiles_for_every_architecture(arch: str) -> None:
+    check(one_of_each_file(arch, OTHERS.index(arch)), arch)
+
+
+def test_every_file_compiles_with_nvrtc_12() -> None:
+    try:
+        compiler = nvrtc.load(12)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    check(one_of_each_file(PRIMARY, 0), PRIMARY, compiler)
 
 
 @pytest.mark.all_cases
