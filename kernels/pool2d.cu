@@ -10,7 +10,8 @@
 // Layout    x, dx (N, H, W, C); y, dy, argmax (N, P, Q, C); C-contiguous; TUNE_WIDTH > 1: every array 16-byte aligned
 // Compiled  SPEC_*: Pool2dSpec, SPEC_KIND 0 max, 1 min, 2 average; TUNE_WIDTH: channels of a thread, 1 or 16 bytes' worth;
 //           TUNE_CHANNELS, TUNE_LANES: the block of *_block_reduce, powers of two; run-time: N (of *_block_reduce only in the grid)
-// Launch    *_direct: grid ceil(outputs / (WIDTH * 256)), block 256; a thread owns WIDTH channels of a y (of a dx) pixel
+// Launch    *_direct: grid ceil(outputs / (WIDTH * 256)), block 256; a thread owns WIDTH channels of a y (of a dx) pixel;
+//           up to 64 registers, else NVRTC 13 spills in unrolled windows to save a few
 //           *_block_reduce: grid N*P*Q*ceil(C/CHANNELS), block (CHANNELS, LANES); a block owns CHANNELS channels of a y pixel,
 //           lane l of a channel takes pixels l, l + LANES, … of the window
 // Assumes   one image of x or y has less than 2^31 elements; WIDTH divides C; CHANNELS and LANES are powers of two
@@ -99,7 +100,7 @@ struct Place {
 };
 
 #if SPEC_KIND == 2
-GPUCNN_KERNEL __launch_bounds__(256) pool2d_forward_direct_average(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int N) {
+GPUCNN_KERNEL __launch_bounds__(256, 4) pool2d_forward_direct_average(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int N) {
   const Place<P, Q> at;
   if (at.image >= N) return;
   const int h0 = at.row * STRIDE_H - PAD_TOP, w0 = at.column * STRIDE_W - PAD_LEFT;
@@ -118,7 +119,7 @@ GPUCNN_KERNEL __launch_bounds__(256) pool2d_forward_direct_average(SPEC_T* __res
   store_pack<WIDTH>(y + at.element, averages);
 }
 #else
-GPUCNN_KERNEL __launch_bounds__(256)
+GPUCNN_KERNEL __launch_bounds__(256, 4)
     pool2d_forward_direct(SPEC_T* __restrict__ y, SPEC_ARGMAX_T* __restrict__ argmax, const SPEC_T* __restrict__ x, int N) {
   const Place<P, Q> at;
   if (at.image >= N) return;
@@ -160,7 +161,7 @@ constexpr int COVERING_H = SPAN_H / STRIDE_H + 1, COVERING_W = SPAN_W / STRIDE_W
 // Gather: every pixel asks the windows that may cover it, so no window writes to a pixel and no order of blocks matters.
 // Distances are measured from the corner of the padded image.
 #if SPEC_KIND == 2
-GPUCNN_KERNEL __launch_bounds__(256)
+GPUCNN_KERNEL __launch_bounds__(256, 4)
     pool2d_backward_input_direct_average(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, int N) {
   const Place<H, W> at;
   if (at.image >= N) return;
@@ -181,7 +182,7 @@ GPUCNN_KERNEL __launch_bounds__(256)
   store_pack<WIDTH>(dx + at.element, gradients);
 }
 #else
-GPUCNN_KERNEL __launch_bounds__(256)
+GPUCNN_KERNEL __launch_bounds__(256, 4)
     pool2d_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_ARGMAX_T* __restrict__ argmax, int N) {
   const Place<H, W> at;
   if (at.image >= N) return;
