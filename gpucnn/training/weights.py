@@ -88,8 +88,11 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
                 raise CheckpointError(
                     f"{path} has format version {header['version']}, this gpucnn reads up to {FORMAT_VERSION}"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["metadata"])
-    except (OSError, library.SafetensorError, ValueError, KeyError) as error:
+            metadata = json.loads(header["metadata"])
+            if not isinstance(metadata, dict):
+                raise CheckpointError(f"{path}: its metadata is no JSON object but {type(metadata).__name__}")
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (OSError, library.SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}") from error
 
 
