@@ -17,7 +17,7 @@
 
 constexpr bool DECOUPLED = SPEC_DECOUPLED;
 
-// 1 - beta^t without cancellation: at t = 1 and beta = 0.999 the plain form keeps only 13 of a float's 24 bits.
+// 1 - beta^t without cancellation: at t = 2 and beta = 0.999 the plain form keeps only 15 of a float's 24 bits.
 __device__ __forceinline__ SPEC_ACC bias_correction(SPEC_ACC beta, int t) {
   return -exponential_minus_1(SPEC_ACC(t) * logarithm(beta));
 }

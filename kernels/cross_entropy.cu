@@ -7,7 +7,7 @@
 //           backward: dx[r, j] = dlogits[r, j] * factor * dy, dy of the loss's shape
 // Layout    logits, dlogits, dx: (ROWS, CLASSES) SPEC_T; labels: (ROWS) int; weight: (CLASSES) SPEC_T; loss, dy: 1 or ROWS SPEC_T;
 //           factor: 1 SPEC_ACC; workspace: row losses (ROWS), then for a weighted mean the w[y] (ROWS), SPEC_ACC
-// Compiled  SPEC_*: CrossEntropySpec;  TUNE_BLOCK: threads of a block that owns a row or the total;  run time: ROWS, CLASSES, smoothing
+// Compiled  SPEC_*: CrossEntropySpec;  TUNE_BLOCK: threads a block;  run time: ROWS, CLASSES, smoothing
 // Launch    cross_entropy_forward_warp: block (lanes a row: a power of two up to 32, rows), grid (ceil(ROWS / rows)); or
 //           cross_entropy_forward_direct: block (TUNE_BLOCK), grid (ROWS), one block owns a row; then
 //           cross_entropy_forward_total: block (TUNE_BLOCK), grid (1), or for SPEC_REDUCTION 0 grid (ceil(ROWS / TUNE_BLOCK))
@@ -67,9 +67,9 @@ __device__ __forceinline__ void forward_row(const Team& team, SPEC_ACC* workspac
   }
 }
 
-GPUCNN_KERNEL cross_entropy_forward_warp(SPEC_ACC* __restrict__ workspace, SPEC_T* __restrict__ dlogits, const SPEC_T* __restrict__ logits,
-                                         const int* __restrict__ labels, const SPEC_T* __restrict__ weight, int ROWS, int CLASSES,
-                                         SPEC_ACC smoothing) {
+GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
+cross_entropy_forward_warp(SPEC_ACC* __restrict__ workspace, SPEC_T* __restrict__ dlogits, const SPEC_T* __restrict__ logits,
+                           const int* __restrict__ labels, const SPEC_T* __restrict__ weight, int ROWS, int CLASSES, SPEC_ACC smoothing) {
   const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
   forward_row(LaneTeam(), workspace, dlogits, logits, labels, weight, row < ROWS ? (int)row : 0, ROWS, row < ROWS ? CLASSES : 0, smoothing);
 }
@@ -105,8 +105,9 @@ cross_entropy_forward_total(SPEC_T* __restrict__ loss, SPEC_ACC* __restrict__ fa
   }
 }
 
-GPUCNN_KERNEL cross_entropy_backward_logits_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ dlogits,
-                                                   const SPEC_ACC* __restrict__ factor, int ROWS, int CLASSES) {
+GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
+cross_entropy_backward_logits_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ dlogits,
+                                     const SPEC_ACC* __restrict__ factor, int ROWS, int CLASSES) {
   const RowPosition at = row_position(CLASSES);
   if (at.row >= ROWS || at.column >= CLASSES) return;
   const long long i = at.row * CLASSES + at.column;

@@ -3,7 +3,7 @@
 // Computes  y[r, c] = e^(x[r, c] - m) / s with m = max over c of x, s = sum over c of e^(x - m); with SPEC_LOG x - m - log s
 //           dx = y * (dy - sum over c of dy * y); with SPEC_LOG dx = dy - e^y * sum over c of dy
 // Layout    x, y, dx, dy: (ROWS, COLUMNS) of SPEC_T, contiguous
-// Compiled  SPEC_*: SoftmaxSpec;  TUNE_BLOCK: threads of a block that owns a row;  run time: ROWS, COLUMNS
+// Compiled  SPEC_*: SoftmaxSpec;  TUNE_BLOCK: threads a block;  run time: ROWS, COLUMNS
 // Launch    *_warp: block (lanes a row: a power of two up to 32, rows), grid (ceil(ROWS / rows)), for short rows
 //           *_direct: block (TUNE_BLOCK), grid (ROWS); one block owns a row; TUNE_BLOCK / 32 elements of shared memory
 // Writes    every output element exactly once; NaN or +inf anywhere in a row, or nothing but -inf, makes the row NaN
@@ -43,13 +43,14 @@ __device__ __forceinline__ void backward_row(const Team& team, SPEC_T* dx, const
   }
 }
 
-GPUCNN_KERNEL softmax_forward_warp(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int COLUMNS) {
+GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
+softmax_forward_warp(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int COLUMNS) {
   const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y, start = row < ROWS ? row * COLUMNS : 0;
   forward_row(LaneTeam(), y + start, x + start, row < ROWS ? COLUMNS : 0);
 }
 
-GPUCNN_KERNEL softmax_backward_input_warp(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y, int ROWS,
-                                          int COLUMNS) {
+GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
+softmax_backward_input_warp(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y, int ROWS, int COLUMNS) {
   const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y, start = row < ROWS ? row * COLUMNS : 0;
   backward_row(LaneTeam(), dx + start, dy + start, y + start, row < ROWS ? COLUMNS : 0);
 }
