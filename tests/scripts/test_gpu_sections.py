@@ -1,0 +1,106 @@
+"""Parts of scripts/gpu_check.py that a run without a GPU does not reach, or would pass with anything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gpu_sections import benchmarks, inline_ptx, worker
+from gpu_sections.outcome import FAILED, Outcome
+from gpu_sections.settings import Settings
+
+from gpucnn import backends
+from gpucnn.devices import nvrtc
+from gpucnn.kernel_source import compose
+from gpucnn.limits import CAPABILITIES
+
+PROBES = Path(inline_ptx.__file__).with_suffix(".cu")
+EMULATED = backends.available("emulated")
+
+# What each probe does, and something nearly as good.
+_WRONG = (
+    ("load_registers(right, b)", "load_registers(right, b); right[0] ^= right[1]"),
+    ("LOAD_MATRICES(ldmatrix_x4, 4)", "LOAD_MATRICES(ldmatrix_x4_trans, 4)"),
+    ("LOAD_MATRICES(ldmatrix_x4_trans, 4)", "LOAD_MATRICES(ldmatrix_x4, 4)"),
+    ("LOAD_MATRICES(ldmatrix_x2, 2)", "LOAD_MATRICES(ldmatrix_x2_trans, 2)"),
+    ("LOAD_MATRICES(ldmatrix_x2_trans, 2)", "LOAD_MATRICES(ldmatrix_x2, 2)"),
+    ("valid[mine] != 0", "true"),
+    ("half_bits_to_float((unsigned short)x[i])", "half_bits_to_float((unsigned short)(x[i] | 1u))"),
+    ("float_to_half_bits(__uint_as_float(x[i]))", "float_to_half_bits(__uint_as_float(x[i] & 0xffffff00u))"),
+    ("float_to_bfloat_bits(__uint_as_float(x[i]))", "x[i] >> 16"),
+    ("to_tf32(__uint_as_float(x[i]))", "x[i] & 0xffffe000u"),
+)  # fmt: skip
+
+
+@pytest.mark.skipif(EMULATED is not None, reason=f"emulated: {EMULATED}")
+def test_every_probe_notices_a_wrong_instruction(tmp_path, monkeypatch):
+    pieces = re.split("(" + "|".join(re.escape(right) for right, _ in _WRONG) + ")", PROBES.read_text(encoding="utf-8"))
+    wrong = dict(_WRONG)
+    assert {piece for piece in pieces if piece in wrong} == set(wrong)
+    broken = tmp_path / "inline_ptx.cu"
+    broken.write_text("".join(wrong.get(piece, piece) for piece in pieces), encoding="utf-8")
+    monkeypatch.setattr(inline_ptx, "_KERNELS", broken)
+    outcome = Outcome(tmp_path / "outcome.json")
+    with backends.use_backend("emulated"):
+        monkeypatch.setattr(Settings, "activate", lambda self: backends.get_backend())
+        inline_ptx.run(Settings("emulated", str(tmp_path)), outcome)
+    passed = [check["name"] for check in outcome.record["checks"] if check["passed"]]
+    assert outcome.record["status"] == FAILED and not passed
+
+
+@pytest.mark.skipif(nvrtc.available() is not None, reason=f"NVRTC: {nvrtc.available()}")
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_probes_compile_for_every_architecture(capability):
+    module = nvrtc.compile_module(compose(str(PROBES), {}), f"sm_{capability}")
+    assert len(module.reports) == 14 and not module.warnings
+
+
+def test_contestants_alternate_and_ratios_pair_neighbours():
+    order, clock = [], iter(range(1, 100))
+
+    def contestant(name: str):
+        def seconds(steps: int) -> tuple[float, float]:
+            order.append(name)
+            return 1e-3, float(next(clock))
+
+        return seconds
+
+    pairs = benchmarks.interleaved(contestant("a"), contestant("b"), 2)
+    assert "".join(order[-8:]) == "abbaabba"
+    assert pairs.shape == (4, 2, 2)
+    first = pairs[0, 0, 1]
+    assert (pairs[:, :, 1] - first).tolist() == [[0, 1], [3, 2], [4, 5], [7, 6]]
+
+
+def test_pytorch_trains_the_same_network():
+    torch = pytest.importorskip("torch")
+    from gpu_sections.torch_lenet import TorchStep
+
+    import gpucnn
+
+    x = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
+    y = np.array([1, 2, 3, 4], np.int32)
+    with gpucnn.use_backend("numpy"):
+        model = gpucnn.zoo.lenet5()
+        model.compile()
+        own = list(model.state_dict().values())
+        step = TorchStep(x, y, "cpu", channels_last=True)
+        theirs = list(step.model.parameters())
+        assert sum(p.numel() for p in theirs) == sum(value.size for value in own) == 61_706
+        # gpucnn flattens (5, 5, 16), PyTorch (16, 5, 5).
+        own[4] = own[4].reshape(120, 5, 5, 16).transpose(0, 3, 1, 2).reshape(120, 400)
+        with torch.no_grad():
+            for parameter, value in zip(theirs, own, strict=True):
+                value = value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+        loss = model.train_step(gpucnn.tensor(x), gpucnn.tensor(y)).item()
+    assert step.seconds(1)[0] > 0
+    assert step.loss.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_failed_fresh_process_says_why(tmp_path):
+    said = "write ended with status 1 in a fresh process: .*no attribute 'write'"
+    with pytest.raises(RuntimeError, match=said):
+        worker.call(Settings.write, Settings("emulated", str(tmp_path)))
