@@ -10,7 +10,7 @@ from gpucnn.functional import conv2d, softmax
 from gpucnn.layers.layer import Layer, Shape
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
-from gpucnn.specs.base import activation_number, integer, pair
+from gpucnn.specs.base import activation_number, check_padding, integer, pair
 
 
 class Conv2D(Layer):
@@ -54,6 +54,7 @@ class Conv2D(Layer):
         self.filters = integer(filters, "Conv2D: filters", 1)
         self.kernel_size = pair(kernel_size, "Conv2D: kernel_size", 1)
         self.strides = pair(strides, "Conv2D: strides", 1)
+        check_padding(padding, "Conv2D: padding")
         self.padding = padding
         self.dilation_rate = pair(dilation_rate, "Conv2D: dilation_rate", 1)
         self.groups = integer(groups, "Conv2D: groups", 1)

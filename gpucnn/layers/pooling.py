@@ -8,7 +8,7 @@ from gpucnn.autograd import Tensor
 from gpucnn.functional import avg_pool2d, max_pool2d, min_pool2d
 from gpucnn.layers.layer import Layer, Shape
 from gpucnn.specs import Pool2dSpec
-from gpucnn.specs.base import pair
+from gpucnn.specs.base import check_padding, pair
 
 
 class _Pool2D(Layer):
@@ -36,6 +36,7 @@ class _Pool2D(Layer):
         super().__init__(name=name, input_shape=input_shape)
         self.pool_size = pair(pool_size, f"{type(self).__name__}: pool_size", 1)
         self.strides = self.pool_size if strides is None else pair(strides, f"{type(self).__name__}: strides", 1)
+        check_padding(padding, f"{type(self).__name__}: padding")
         self.padding = padding
 
     def output_shape(self, input_shape: Shape) -> Shape:

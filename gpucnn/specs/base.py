@@ -117,6 +117,11 @@ def pads(
     return vertical, vertical, horizontal, horizontal
 
 
+def check_padding(padding: object, what: str) -> None:
+    """Raise ValueError unless `padding` has one of the forms that `pads` resolves, whatever the sizes."""
+    pads(padding, what, size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1))
+
+
 def output_size(what: str, axis: str, n: int, before: int, after: int, k: int, stride: int, dilation: int) -> int:
     """Return floor((n + pads - dilation*(k-1) - 1)/stride) + 1; a ValueError that shows the arithmetic if below one."""
     size = (n + before + after - dilation * (k - 1) - 1) // stride + 1
