@@ -10,7 +10,7 @@ DEFECTS = [
     ("multipliers swapped", _PHILOX, "low0 = 0xD2511F53u * counter.x", "low0 = 0xCD9E8D57u * counter.x"),
     ("threshold itself dropped", _DROPOUT, "word >= threshold", "word > threshold"),
     ("scale forgotten", _DROPOUT, "to_acc(x) * scale", "to_acc(x)"),
-    ("step forgotten", _DROPOUT, "stream, state[2])", "stream, 0u)"),
+    ("step forgotten", _DROPOUT, "stream, state[2]), make_uint2", "stream, 0u), make_uint2"),
     (
         "stream forgotten",
         _DROPOUT,
