@@ -21,6 +21,7 @@ from gpucnn.backends.numpy_backend import (
     pooling,
     rows,
 )
+from gpucnn.backends.numpy_backend.blas_threads import blas_threads
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import keep_freed_memory, output
 from gpucnn.devices.device import AllocationLog, Array, Graph
@@ -55,9 +56,10 @@ _quiet = np.errstate(all="ignore")
 
 
 class NumpyBackend(Backend):
-    """Every operation in NumPy, on the calling thread; concurrent calls are safe.
+    """Every operation in NumPy; concurrent calls are safe.
 
-    Results are the same from run to run. Halves are widened to float32, computed with, and rounded once.
+    Large operations use as many threads as NumPy's BLAS was given. Results are the same from run to run, and with any
+    number of threads. Halves are widened to float32, computed with, and rounded once.
     """
 
     name = "numpy"
@@ -131,6 +133,7 @@ class NumpyBackend(Backend):
 
     # -- convolution, pooling, padding, matrix products --------------------------------------------------------------
     @_quiet
+    @blas_threads.alone()
     def conv2d_forward(
         self,
         x: Array,
@@ -145,6 +148,7 @@ class NumpyBackend(Backend):
         return convolution.forward(x, weight, bias, spec, out, chosen, self._scratch)
 
     @_quiet
+    @blas_threads.alone()
     def conv2d_backward_input(
         self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
@@ -152,6 +156,7 @@ class NumpyBackend(Backend):
         return convolution.backward_input(dy, weight, spec, out, chosen, self._scratch)
 
     @_quiet
+    @blas_threads.alone()
     def conv2d_backward_weight(
         self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
@@ -194,6 +199,7 @@ class NumpyBackend(Backend):
         return padding.backward_input(dy, spec, out)
 
     @_quiet
+    @blas_threads.alone()
     def matmul_forward(
         self,
         a: Array,

@@ -14,7 +14,8 @@ from gpucnn.backends.numpy_backend.columns import Columns, block_positions
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
 from gpucnn.backends.numpy_backend.runs import as_elements
 from gpucnn.backends.numpy_backend.scratch import Scratch
-from gpucnn.backends.numpy_backend.windows import Axis, Windows, blocks, windows_of
+from gpucnn.backends.numpy_backend.windows import Axis, Block, Windows, blocks, by_images, windows_of
+from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import Conv2dSpec
 
 
@@ -65,15 +66,20 @@ def backward_input_by_tap(
     sums = dx if dx.dtype == filters.dtype else np.empty(dx.shape, filters.dtype)
     sums[...] = 0
     matrix = filters.reshape(spec.k, -1)
-    for block in blocks(spec.n, spec.p, spec.q, block_positions(matrix.shape[1] * matrix.itemsize)):
-        of_tap = _window_gradients(dy[block], matrix, spec, scratch)
-        horizontal = [columns.slices(s, block.columns.start, block.columns.stop) for s in range(spec.s)]
-        for r in range(spec.r):
-            vertical = rows.slices(r, block.rows.start, block.rows.stop)
-            for s, across in enumerate(horizontal):
-                if vertical and across:
-                    target = sums[block.images, vertical[1], across[1]]
-                    np.add(target, of_tap(r, s)[:, vertical[0], across[0]], out=target)
+
+    def add(parts: list[Block]) -> None:
+        for block in parts:
+            of_tap = _window_gradients(dy[block], matrix, spec, scratch)
+            horizontal = [columns.slices(s, block.columns.start, block.columns.stop) for s in range(spec.s)]
+            for r in range(spec.r):
+                vertical = rows.slices(r, block.rows.start, block.rows.stop)
+                for s, across in enumerate(horizontal):
+                    if vertical and across:
+                        target = sums[block.images, vertical[1], across[1]]
+                        np.add(target, of_tap(r, s)[:, vertical[0], across[0]], out=target)
+
+    positions = block_positions(matrix.shape[1] * matrix.itemsize)
+    workers.run(add, by_images(blocks(spec.n, spec.p, spec.q, positions)))
     if sums is not dx:
         np.copyto(dx, sums, casting="unsafe")
 
@@ -103,11 +109,14 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, filters: np
     """Write the gradient of the filters to `filters` (K, R, S, C/groups), in the type of the sums."""
     columns = Columns(windows_of(spec), spec.groups, spec.c // spec.groups, filters.dtype, scratch)
     sums = np.zeros((spec.groups, spec.k // spec.groups, columns.width), filters.dtype)
-    product = scratch.array("product", sums.shape, sums.dtype)
-    for block in blocks(spec.n, spec.p, spec.q, columns.positions):
+
+    def product(block: Block) -> np.ndarray:
         gradient = dy[block].reshape(-1, spec.groups, spec.k // spec.groups).astype(filters.dtype, copy=False)
-        np.matmul(gradient.transpose(1, 2, 0), columns.gather(x, block), out=product)
-        np.add(sums, product, out=sums)
+        gathered: np.ndarray = np.matmul(gradient.transpose(1, 2, 0), columns.gather(x, block))
+        return gathered
+
+    for part in workers.in_turn(product, list(blocks(spec.n, spec.p, spec.q, columns.positions))):
+        np.add(sums, part, out=sums)
     np.copyto(filters, sums.reshape(filters.shape))
 
 
@@ -122,7 +131,8 @@ def correlate(
     columns = Columns(windows, groups, images.shape[-1] // groups, matrix.dtype, scratch)
     in_place = out.dtype == matrix.dtype and out.flags.c_contiguous
     n, p, q, _ = out.shape
-    for block in blocks(n, p, q, columns.positions):
+
+    def multiply(block: Block) -> None:
         shape = (*block.shape, groups * filters)
         values = out[block] if in_place else scratch.array("values", shape, matrix.dtype)
         per_group = values.reshape(-1, groups, filters).transpose(1, 0, 2)
@@ -130,6 +140,8 @@ def correlate(
         epilogue(values)
         if not in_place:
             np.copyto(out[block], values, casting="unsafe")
+
+    workers.run(multiply, list(blocks(n, p, q, columns.positions)))
 
 
 def _phase(start: int, size: int, count: int, taps: int, stride: int, dilation: int, pad: int) -> tuple[slice, Axis]:

@@ -11,6 +11,7 @@ from gpucnn.backends.numpy_backend.runs import SHORT_BYTES, copy_runs
 from gpucnn.backends.numpy_backend.select import select
 from gpucnn.backends.numpy_backend.storage import output
 from gpucnn.backends.numpy_backend.windows import Axis, windows_of
+from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import Pool2dSpec
 
 BLOCK_ELEMENTS = 128 * 1024
@@ -26,7 +27,8 @@ def forward(x: np.ndarray, spec: Pool2dSpec, out: np.ndarray | None) -> tuple[np
     y = output(out, spec.y_shape, spec.dtype)
     argmax = None if spec.kind == "average" else np.empty(spec.y_shape, spec.argmax_dtype)
     accumulation = np.dtype(dtypes.accumulator(spec.dtype))
-    for images in _blocks(spec):
+
+    def pool(images: slice) -> None:
         block = x[images].astype(accumulation, copy=False)
         pooled = y[images] if y.dtype == accumulation else np.empty(y[images].shape, accumulation)
         if argmax is None:
@@ -35,6 +37,8 @@ def forward(x: np.ndarray, spec: Pool2dSpec, out: np.ndarray | None) -> tuple[np
             _extremes(block, spec, pooled, argmax[images])
         if y.dtype != accumulation:
             np.copyto(y[images], pooled, casting="unsafe")
+
+    workers.run(pool, list(_blocks(spec)))
     return y, argmax
 
 
@@ -42,7 +46,8 @@ def backward_input(dy: np.ndarray, argmax: np.ndarray | None, spec: Pool2dSpec, 
     """Gradient of x."""
     dx = output(out, spec.x_shape, spec.dtype)
     accumulation = np.dtype(dtypes.accumulator(spec.dtype))
-    for images in _blocks(spec):
+
+    def spread(images: slice) -> None:
         gradient = dy[images].astype(accumulation, copy=False)
         target = dx[images] if dx.dtype == accumulation else np.empty(dx[images].shape, accumulation)
         if argmax is None:
@@ -53,6 +58,8 @@ def backward_input(dy: np.ndarray, argmax: np.ndarray | None, spec: Pool2dSpec, 
             _spread_by_index(gradient, argmax[images], spec, target)
         if target.dtype != dx.dtype:
             np.copyto(dx[images], target, casting="unsafe")
+
+    workers.run(spread, list(_blocks(spec)))
     return dx
 
 

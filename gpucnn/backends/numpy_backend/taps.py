@@ -9,7 +9,8 @@ import numpy as np
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.sums import pairwise_sum
-from gpucnn.backends.numpy_backend.windows import Block, Windows, blocks, windows_of
+from gpucnn.backends.numpy_backend.windows import Block, Windows, blocks, by_images, windows_of
+from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import Conv2dSpec
 
 BLOCK_ELEMENTS = 64 * 1024
@@ -28,30 +29,37 @@ def forward(
 ) -> None:
     """Write activation(x * filters + bias) to y; filters (K, R, S, C/groups) in the type of the sums."""
     multiply = _multiply_channels if is_depthwise(spec) else _multiply_matrices
-    weights = _by_tap(filters, spec.groups)
-    for block in _blocks(spec):
+    weights, windows = _by_tap(filters, spec.groups), windows_of(spec)
+
+    def convolve(block: Block) -> None:
         sums = y[block] if y.dtype == filters.dtype else scratch.array("values", (*block.shape, spec.k), filters.dtype)
         sums[...] = 0
-        for r, s, outputs, inputs in _touched(windows_of(spec), block):
+        for r, s, outputs, inputs in _touched(windows, block):
             target = sums[outputs]
             target += multiply(x[inputs], weights[r, s], spec.groups, scratch)
         epilogue(sums)
         if y.dtype != filters.dtype:
             np.copyto(y[block], sums, casting="unsafe")
 
+    workers.run(convolve, list(_blocks(spec)))
+
 
 def backward_input(dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, dx: np.ndarray, scratch: Scratch) -> None:
     """Write the gradient of x to dx."""
     multiply = _multiply_channels_back if is_depthwise(spec) else _multiply_matrices
-    weights = _by_tap(filters, spec.groups)
+    weights, windows = _by_tap(filters, spec.groups), windows_of(spec)
     if not is_depthwise(spec):
         weights = weights.swapaxes(3, 4)
     sums = dx if dx.dtype == filters.dtype else np.empty(dx.shape, filters.dtype)
     sums[...] = 0
-    for block in _blocks(spec):
-        for r, s, outputs, inputs in _touched(windows_of(spec), block):
-            target = sums[inputs]
-            target += multiply(dy[block][outputs], weights[r, s], spec.groups, scratch)
+
+    def add(parts: list[Block]) -> None:
+        for block in parts:
+            for r, s, outputs, inputs in _touched(windows, block):
+                target = sums[inputs]
+                target += multiply(dy[block][outputs], weights[r, s], spec.groups, scratch)
+
+    workers.run(add, by_images(_blocks(spec)))
     if sums is not dx:
         np.copyto(dx, sums, casting="unsafe")
 
@@ -60,10 +68,16 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, filters: np
     """Write the gradient of the filters to `filters` (K, R, S, C/groups), in the type of the sums."""
     contract = _contract_channels if is_depthwise(spec) else _contract_matrices
     filters[...] = 0
-    weights = _by_tap(filters, spec.groups)
-    for block in _blocks(spec):
-        for r, s, outputs, inputs in _touched(windows_of(spec), block):
-            weights[r, s] += contract(dy[block][outputs], x[inputs], spec.groups, filters.dtype, scratch)
+    weights, windows = _by_tap(filters, spec.groups), windows_of(spec)
+
+    def product(block: Block) -> np.ndarray:
+        sums = np.zeros(weights.shape, filters.dtype)
+        for r, s, outputs, inputs in _touched(windows, block):
+            sums[r, s] = contract(dy[block][outputs], x[inputs], spec.groups, filters.dtype, scratch)
+        return sums
+
+    for part in workers.in_turn(product, list(_blocks(spec))):
+        weights += part
 
 
 def _blocks(spec: Conv2dSpec) -> Iterator[Block]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -130,6 +130,14 @@ def blocks(n: int, p: int, q: int, positions: int) -> Iterator[Block]:
         for j in range(0, p, rows):
             for k in range(0, q, columns):
                 yield Block(slice(i, min(i + images, n)), slice(j, min(j + rows, p)), slice(k, min(k + columns, q)))
+
+
+def by_images(parts: Iterable[Block]) -> list[list[Block]]:
+    """Group blocks that belong to the same images: what they add to those images overlaps, and keeps its order."""
+    groups: dict[int, list[Block]] = {}
+    for block in parts:
+        groups.setdefault(block.images.start, []).append(block)
+    return list(groups.values())
 
 
 def _even_part(count: int, most: int) -> int:
