@@ -46,7 +46,7 @@ class Shard:
         command = [
             sys.executable, "-m", "pytest", *self._settings.tests, *chosen, "--rootdir", str(ROOT),
             "-p", "gpu_sections.record_tests", "-p", "no:cacheprovider", "--continue-on-collection-errors",
-            "-q", "--no-header", "--tb=short",
+            "-q", "--no-header", "--tb=short", "-o", "addopts=--strict-markers",  # one process a shard: no xdist
         ]  # fmt: skip
         variables = {
             record_tests.RECORD: str(self._record),
