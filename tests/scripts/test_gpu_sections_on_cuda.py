@@ -5,6 +5,7 @@ What stays for a real GPU are its numbers, its inline PTX and PyTorch on it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,9 @@ def settings(cupy: FakeCupy, compiler: FakeNvrtc, monkeypatch: pytest.MonkeyPatc
         pytest.skip(f"emulated: {reason}")
 
     def implementation(cubin: bytes, entry: str) -> Any:
-        kernel = EmulatedModule(cubin.decode().split("\n", 1)[1]).kernel(entry)
+        text = cubin.decode().split("\n", 1)[1]
+        file = re.search(r'^#line 1 "([^"]+)"', text, re.M)  # under its own name it is compiled already
+        kernel = EmulatedModule(text, name=file[1] if file else "kernel.cu").kernel(entry)
 
         def run(grid: Any, block: Any, arguments: Sequence[Any], shared_bytes: int) -> None:
             kernel(grid, block, [None if type(a) is np.uint64 else a for a in arguments], shared_bytes)
