@@ -13,6 +13,9 @@ import numpy as np
 
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads, blas_threads
 
+LEAST_ITEMS = 2
+"""Items for each thread: waking one for less costs more than it saves."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,7 +42,7 @@ class Workers:
 
     def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return [work(item) for item in items], done by several threads; none waits for one that has not begun."""
-        threads = min(self._blas.count, len(items))
+        threads = min(self._blas.count, len(items) // LEAST_ITEMS)
         if threads <= 1:
             return [work(item) for item in items]
         queue: SimpleQueue[int] = SimpleQueue()
@@ -67,7 +70,7 @@ class Workers:
 
     def in_turn(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield work(item) in the order of items; only as many results are kept as can be in the making."""
-        together = 2 * self._blas.count
+        together = 2 * LEAST_ITEMS * self._blas.count
         for start in range(0, len(items), together):
             yield from self.run(work, items[start : start + together])
 
