@@ -41,6 +41,8 @@ class Recording:
 
     def __call__(self, repeat: int = 1) -> Any:
         """Run the step `repeat` times; more than once only when `ready`."""
+        if self._backend.capturing:
+            raise DeviceError("captured step: called inside another captured step; call the function itself there")
         if not self.ready:
             result = self._run_eagerly()
             self._calls += 1
