@@ -96,8 +96,8 @@ class Outcome:
         failing = [check["name"] for check in checks if not check["passed"]]
         if failing:
             named = ", ".join(failing[:3]) + (" …" if len(failing) > 3 else "")
-            also = f"; {self.record['finding']}" if self.record["finding"] else ""
-            self.record["finding"] = f"{len(failing)} of {len(checks)} checks failed: {named}{also}"
+            own = self.record["finding"]
+            self.record["finding"] = f"{own}; failed: {named}" if own else f"{len(failing)} checks failed: {named}"
         elif not self.record["finding"]:
             self.record["finding"] = f"{len(checks)} checks"
         self.record["finished"] = True

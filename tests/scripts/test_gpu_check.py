@@ -250,7 +250,7 @@ def run_section(tmp_path: Path, name: str, seconds: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("trap", "status", "finding"),
     [
-        ("TRAP_RAISE", FAILED, "checks failed: the section runs to its end"),
+        ("TRAP_RAISE", FAILED, "1 checks failed: the section runs to its end"),
         ("TRAP_CRASH", FAILED, "its process ended with status -6"),
         ("TRAP_HANG", TIMED_OUT, "stopped after 4 s"),
     ],
