@@ -187,6 +187,7 @@ class Optimizer:
         return dtypes.numpy_dtype(dtypes.accumulator(buffer.dtype))
 
     def write_hyper(self) -> None:
+        """Copy the hyper-parameters to device memory."""
         for buffer, hyper in zip(self.buffers, self._hyper, strict=True):
             buffer.backend.copy(hyper, np.array(self.hyper(), self._acc(buffer)))
 

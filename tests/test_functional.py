@@ -626,6 +626,35 @@ def test_s15_one_array_in_two_roles(backend: Backend) -> None:
     np.testing.assert_allclose(backend.to_host(z.grad), 1 / (1 + np.exp(-a)) - a, rtol=1e-12)
 
 
+def test_s16_tensors_beyond_31_bits_are_refused_before_any_launch(backend: Backend) -> None:
+    """One image, one matrix: kernels count in int within them. What is refused is never allocated."""
+    x, w = normal(1, 9, 8, 1, dtype="float32"), normal(1, 1, 1, 1, dtype="float32")
+    tall = tensor(normal(50000, 1, dtype="float32"))
+    for compute in (
+        lambda: F.conv2d(x, w, padding=2**16),
+        lambda: F.conv2d(x, w, padding=2**31 - 1),
+        lambda: F.pad2d(x, 2**16),
+        lambda: tall @ tall.reshape(1, 50000),
+        lambda: F.linear(tall, tall),
+    ):
+        with pytest.raises(ValueError, match="too large: more than 2147483647"):
+            compute()
+
+
+def test_s4_a_dilation_beyond_the_image_is_refused(backend: Backend) -> None:
+    for dilation in (2**31 - 1, 2**31):
+        with pytest.raises(ValueError, match="does not fit|dilation must be an integer"):
+            F.conv2d(normal(1, 4, 4, 1), normal(1, 2, 2, 1), dilation=dilation)
+
+
+def test_s7_images_of_nothing_are_refused(backend: Backend) -> None:
+    for shape in ((1, 0, 4, 2), (1, 4, 0, 2), (1, 4, 4, 0)):
+        with pytest.raises(ValueError, match="at least one row, column and channel, got shape"):
+            F.conv2d(np.zeros(shape), np.zeros((1, 1, 1, shape[3])))
+        with pytest.raises(ValueError, match="at least one row, column and channel, got shape"):
+            F.max_pool2d(np.zeros(shape), 1)
+
+
 def test_s17_batches_beyond_65535(backend: Backend) -> None:
     n = 65537
     x = np.arange(n, dtype=np.float32).reshape(n, 1, 1, 1) % 97

@@ -56,7 +56,8 @@ def get_backend(name: str | None = None) -> Backend:
         DeviceError: the backend named explicitly does not work here; the message says why and what to do.
     """
     with _lock:
-        wanted = name or _context.get() or _process or os.environ.get("GPUCNN_BACKEND") or "auto"
+        chosen = _context.get() or _process or os.environ.get("GPUCNN_BACKEND") or "auto"
+        wanted = chosen if name is None else name
         if isinstance(wanted, Backend):
             return wanted
         if wanted == "auto":
