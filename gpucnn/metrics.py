@@ -32,11 +32,17 @@ class Totals:
         """Add a batch: its mean loss, predictions or logits (N, classes), int32 labels (N,).
 
         Raises:
-            ValueError: there are no labels.
+            ValueError: there are no labels, or a shape is wrong.
         """
         if labels is None:
             raise ValueError("totals: labels are needed")
+        if prediction.ndim != 2:
+            raise ValueError(f"totals: predictions must be (N, classes), got shape {prediction.shape}")
         rows, classes = prediction.shape
+        if labels.shape != (rows,):
+            raise ValueError(f"totals: labels must have shape ({rows},), got {labels.shape}")
+        if loss.size != 1:
+            raise ValueError(f"totals: the loss must be one number, got shape {loss.shape}")
         spec = MetricsSpec(rows, classes, prediction.dtype)
         self._backend.metrics_update(self._sums, loss.data, prediction.data, labels.data, spec)
 
