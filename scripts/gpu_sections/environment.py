@@ -47,8 +47,7 @@ def run(settings: Settings, outcome: Outcome) -> None:
     table = outcome.table("", ["what", "value"])
     for name, value in facts.items():
         table.add(name.replace("_", " "), value)
-    if reason is None:
-        outcome.find(f"{facts['device']}, compute capability {facts['compute_capability']}")
+    outcome.find(reason or f"{facts['device']}, compute capability {facts['compute_capability']}")
 
 
 def installed(package: str) -> bool:

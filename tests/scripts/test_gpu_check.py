@@ -365,6 +365,7 @@ def test_cuda_without_a_gpu_fails_and_never_falls_back(tmp_path, check):
     assert done.status == 1
     environment = done.section("environment")
     assert environment["status"] == FAILED and "CuPy" in failing(environment)["the cuda backend works"]
+    assert "CuPy" in environment["finding"] and environment["finding"] in done.printed
     assert {done.section(name)["status"] for name in ("launch", "mnist")} == {NOT_RUN}
     assert "EMULATED" not in done.markdown and done.markdown.startswith("# gpucnn: FAILED on no device")
 
