@@ -135,20 +135,20 @@ conv2d_backward_input_implicit_gemm(SPEC_T* __restrict__ dx, const SPEC_T* __res
   multiply(gradient, filters, ceil_div(row_taps.count * column_taps.count * K, DEPTH), left_tiles, right_tiles, sums);
 
 #pragma unroll
-  for (int i = 0; i < 4 * ROW_SQUARES; ++i) {
-    const unsigned m = first_row + tile_row(i);
-    const int n = (int)(m / (PHASE_H * PHASE_W));
-    const int h = phase_h + (int)(m / PHASE_W % PHASE_H) * STRIDE_H, w = phase_w + (int)(m % PHASE_W) * STRIDE_W;
-    if (n >= N || h >= H || w >= W) continue;
-    SPEC_T* pixel = dx + n * IMAGE + (h * W + w) * C;
+  for (int j = 0; j < 4 * COLUMN_SQUARES; j += VECTOR_C) {
+    const int c = first_column + tile_column(j);
+    if (c >= C) continue;
 #pragma unroll
-    for (int j = 0; j < 4 * COLUMN_SQUARES; j += VECTOR_C) {
-      const int c = first_column + tile_column(j);
-      if (c >= C) continue;
+    for (int i = 0; i < 4 * ROW_SQUARES; ++i) {
+      const unsigned m = first_row + tile_row(i);
+      const int n = (int)(m / (PHASE_H * PHASE_W));
+      const int h = phase_h + (int)(m / PHASE_W % PHASE_H) * STRIDE_H, w = phase_w + (int)(m % PHASE_W) * STRIDE_W;
+      if (n >= N || h >= H || w >= W) continue;
       Pack<SPEC_T, VECTOR_C> pack;
 #pragma unroll
       for (int v = 0; v < VECTOR_C; ++v) pack.values[v] = from_acc<SPEC_T>(sums[i][j + v]);
-      store_pack<VECTOR_C>(pixel + c, pack);
+      // Unsigned, because NVRTC splits the 16-byte store where the address needs a sign extension.
+      store_pack<VECTOR_C>(dx + n * IMAGE + (unsigned)((h * W + w) * C + c), pack);
     }
   }
 }

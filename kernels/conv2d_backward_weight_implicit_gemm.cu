@@ -85,17 +85,18 @@ conv2d_backward_weight_implicit_gemm(SPEC_ACC* __restrict__ workspace, const SPE
 
   SPEC_ACC* chunk_sums = workspace + (long long)chunk * WEIGHTS;
 #pragma unroll
-  for (int i = 0; i < 4 * ROW_SQUARES; ++i) {
-    const int k = first_row + tile_row(i);
-    if (k >= K) continue;
+  for (int j = 0; j < 4 * COLUMN_SQUARES; j += VECTOR_C) {
+    const int column = first_column + tile_column(j);
+    if (column >= FILTER) continue;
 #pragma unroll
-    for (int j = 0; j < 4 * COLUMN_SQUARES; j += VECTOR_C) {
-      const int column = first_column + tile_column(j);
-      if (column >= FILTER) continue;
+    for (int i = 0; i < 4 * ROW_SQUARES; ++i) {
+      const int k = first_row + tile_row(i);
+      if (k >= K) continue;
       Pack<SPEC_ACC, VECTOR_C> pack;
 #pragma unroll
       for (int v = 0; v < VECTOR_C; ++v) pack.values[v] = sums[i][j + v];
-      store_pack<VECTOR_C>(chunk_sums + k * FILTER + column, pack);
+      // Unsigned, because NVRTC splits the 16-byte store where the address needs a sign extension.
+      store_pack<VECTOR_C>(chunk_sums + (unsigned)(k * FILTER + column), pack);
     }
   }
 }

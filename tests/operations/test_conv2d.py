@@ -67,12 +67,12 @@ def check(backend: Backend, operation: str, case: str, dtype: str, plan: str | N
 
 
 def products() -> list[object]:
-    """Return params (operation, backend, case, dtype, plan)."""
-    params = []
-    for operation in OPERATIONS:
-        rows = harness.product(operation, CASES)
-        params += [pytest.param(operation, *row.values, id=f"{operation}-{row.id}", marks=row.marks) for row in rows]
-    return params
+    """Return params (operation, backend, case, dtype, plan), case by case."""
+    rows = [(operation, row) for operation in OPERATIONS for row in harness.product(operation, CASES)]
+    rows.sort(key=lambda pair: list(CASES).index(pair[1].values[1]))
+    return [
+        pytest.param(operation, *row.values, id=f"{operation}-{row.id}", marks=row.marks) for operation, row in rows
+    ]
 
 
 @pytest.mark.parametrize(("operation", "backend_name", "case", "dtype", "plan"), products())
