@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gpucnn import zoo
-from gpucnn.cli.options import backend_option, data_options, load_dataset
+from gpucnn.cli.options import backend_option, data_options, load_dataset, standardised
 from gpucnn.cli.train import WEIGHTS
 from gpucnn.errors import CheckpointError
 from gpucnn.model import Model
@@ -28,6 +28,9 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
     arrays, settings = read_weights(file)
     if settings.get("model") not in _ZOO:
         raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(_ZOO)}")
+    missing = {"input_shape", "classes", "mean", "deviation"} - settings.keys()
+    if missing:
+        raise CheckpointError(f"{file} was not written by `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
     model = _ZOO[settings["model"]](tuple(settings["input_shape"]), settings["classes"])
     try:
         model.load_state_dict(arrays)
@@ -45,8 +48,9 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
 @backend_option
 def command(run_or_file: Path, dataset: str, data_dir: Path | None, batch_size: int, as_json: bool) -> None:
     """Test trained weights: RUN_OR_FILE is a run folder or a weight file."""
-    model, _ = load_trained(run_or_file)
-    _, (x_test, y_test) = load_dataset(dataset, data_dir)
+    model, settings = load_trained(run_or_file)
+    _, (images, y_test) = load_dataset(dataset, data_dir)
+    x_test = standardised(images, settings["mean"], settings["deviation"])
     result = model.evaluate(x_test, y_test, batch_size=batch_size, return_dict=True)
     if as_json:
         click.echo(json.dumps({"loss": result["loss"], "accuracy": result["acc"], "count": result["count"]}))

@@ -53,16 +53,26 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_dataset(name: str, data_dir: Path | None) -> tuple[Split, Split]:
-    """Return ((x_train, y_train), (x_test, y_test)), images float32 (N, 28, 28, 1) in 0..1.
+    """Return ((x_train, y_train), (x_test, y_test)), images uint8 (N, 28, 28).
 
     Raises:
         DataError: the files are missing or damaged.
     """
-    train, test = digits.load_data() if name == "digits" else mnist.load_data(data_dir)
-    return (scaled(train[0]), train[1]), (scaled(test[0]), test[1])
+    return digits.load_data() if name == "digits" else mnist.load_data(data_dir)
 
 
-def scaled(images: np.ndarray) -> np.ndarray:
-    """Return uint8 images (N, H, W) as float32 (N, H, W, 1) in 0..1."""
-    result: np.ndarray = images[..., None].astype(np.float32) / np.float32(255)
+def statistics(images: np.ndarray) -> tuple[float, float]:
+    """Return the mean and standard deviation of all pixels, what `standardised` needs."""
+    return float(images.mean(dtype=np.float64)), float(images.std(dtype=np.float64))
+
+
+def standardised(images: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+    """Return uint8 images (N, H, W) as float32 (N, H, W, 1), (pixel - mean) / deviation.
+
+    Raises:
+        ValueError: the deviation is not above 0.
+    """
+    if not deviation > 0:
+        raise ValueError(f"images cannot be standardised: their standard deviation is {deviation}")
+    result: np.ndarray = (images[..., None].astype(np.float32) - np.float32(mean)) / np.float32(deviation)
     return result

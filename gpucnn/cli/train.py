@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gpucnn import optimizers, zoo
-from gpucnn.cli.options import backend_option, data_options, load_dataset
+from gpucnn.cli.options import backend_option, data_options, load_dataset, standardised, statistics
 from gpucnn.generator import seed as set_seed
 from gpucnn.training import save_weights
 
@@ -38,7 +38,9 @@ def command(
     chosen = optimizers.get(optimizer)
     if learning_rate is not None:
         chosen.learning_rate = learning_rate
-    (x_train, y_train), (x_test, y_test) = load_dataset(dataset, data_dir)
+    (train_images, y_train), (test_images, y_test) = load_dataset(dataset, data_dir)
+    mean, deviation = statistics(train_images)
+    x_train, x_test = (standardised(images, mean, deviation) for images in (train_images, test_images))
     set_seed(seed)
     model = zoo.lenet5(x_train.shape[1:])
     model.compile(optimizer=chosen, loss="sparse_categorical_crossentropy", metrics=["acc"])
@@ -53,6 +55,8 @@ def command(
         "model": "lenet5",
         "input_shape": list(x_train.shape[1:]),
         "classes": 10,
+        "mean": mean,
+        "deviation": deviation,
         "dataset": dataset,
         "epochs": epochs,
         "batch_size": batch_size,
