@@ -30,7 +30,7 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
         raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(_ZOO)}")
     missing = {"input_shape", "classes", "mean", "deviation"} - settings.keys()
     if missing:
-        raise CheckpointError(f"{file} was not written by `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
+        raise CheckpointError(f"{file} is not from `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
     model = _ZOO[settings["model"]](tuple(settings["input_shape"]), settings["classes"])
     try:
         model.load_state_dict(arrays)

@@ -82,9 +82,11 @@ class Pool2dSpec(base.Spec):
             raise ValueError(f"{what}: dilation must be 1, got {dilation!r}")
         base.output_size(what, "height", h, ends[0], ends[1], r, stride2[0] if not ceil_mode else 1, dilation2[0])
         base.output_size(what, "width", w, ends[2], ends[3], s, stride2[1] if not ceil_mode else 1, dilation2[1])
-        if max(n * h * w, h + ends[0] + ends[1], w + ends[2] + ends[3], r * s) > base.MAX_ELEMENTS:
+        spec = cls(kind, n, h, w, c, r, s, stride2, ends, dilation2, bool(ceil_mode), bool(count_include_pad), dtype)
+        largest = max(n * h * w, spec.p * spec.q * c, n * spec.p * spec.q, r * s)
+        if max(largest, h + ends[0] + ends[1], w + ends[2] + ends[3]) > base.MAX_ELEMENTS:
             raise ValueError(f"{what}: x {x_shape} is too large: more than {base.MAX_ELEMENTS} positions")
-        return cls(kind, n, h, w, c, r, s, stride2, ends, dilation2, bool(ceil_mode), bool(count_include_pad), dtype)
+        return spec
 
     @property
     def p(self) -> int:
