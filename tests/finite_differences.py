@@ -20,7 +20,7 @@ def check_gradients(
 ) -> None:
     """Compare `.grad` of every array with the slope of `sum(dy * function(*arrays))`, dy random."""
     rng = np.random.default_rng(seed)
-    tensors = [gpucnn.tensor(a, backend=backend.name, requires_grad=True) for a in arrays]
+    tensors = [gpucnn.tensor(a, backend=backend, requires_grad=True) for a in arrays]
     y = function(*tensors)
     dy = rng.standard_normal(y.shape)
     y.backward(dy)
@@ -33,7 +33,7 @@ def check_gradients(
         def along(shift: float, i: int = i, direction: np.ndarray = direction) -> float:
             moved = [np.asarray(a + shift * direction) if j == i else a for j, a in enumerate(arrays)]
             with gpucnn.no_grad():
-                return float(np.sum(dy * function(*(gpucnn.tensor(a, backend=backend.name) for a in moved)).numpy()))
+                return float(np.sum(dy * function(*(gpucnn.tensor(a, backend=backend) for a in moved)).numpy()))
 
         slope = (along(STEP) - along(-STEP)) / (2 * STEP)
         found = float(np.sum(gradient * direction))

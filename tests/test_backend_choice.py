@@ -68,6 +68,18 @@ def test_set_backend_is_of_the_process_and_use_backend_of_the_context(backend_of
         assert get_backend() is numpy
 
 
+def test_backends_of_special_devices_go_by_themselves(check_backend: Backend) -> None:
+    """Two emulated devices have one name."""
+    with gpucnn.use_backend(check_backend):
+        assert get_backend() is check_backend
+        made = gpucnn.tensor([1.0, 2.0])
+    assert made.backend is check_backend and (made * 2.0).numpy().tolist() == [2.0, 4.0]
+    assert gpucnn.tensor([1.0], backend=check_backend).backend is get_backend(check_backend) is check_backend
+    with gpucnn.use_backend("numpy"):
+        model = gpucnn.Sequential([gpucnn.layers.Dense(2, input_shape=(3,))])
+    assert model.to(check_backend).backend is check_backend
+
+
 def test_use_backend_ends_with_an_error(backend_of: Callable[[str], Backend]) -> None:
     backend_of("emulated")
     gpucnn.set_backend("numpy")

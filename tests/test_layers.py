@@ -199,6 +199,11 @@ def test_s9_layers_refuse_what_is_no_batch(backend: Backend) -> None:
         Dense(3)([[1j]])
 
 
+def test_input_shapes_are_tuples() -> None:
+    with pytest.raises(TypeError, match=r"^Dense: input_shape must be a tuple such as \(28, 28, 1\), got 4$"):
+        Dense(3, input_shape=4)  # type: ignore[arg-type]
+
+
 def test_s10_dtypes_are_not_mixed(backend: Backend) -> None:
     with pytest.raises(TypeError, match="must be float64, got float32; convert it|must be float32, got float64"):
         Dense(3)(np.zeros((2, 4)))

@@ -222,14 +222,16 @@ class Tensor:
         return arithmetic.reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
 
 
-def tensor(data: Any, *, dtype: str | None = None, backend: str | None = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: str | None = None, backend: str | Backend | None = None, requires_grad: bool = False
+) -> Tensor:
     """Copy numbers to a backend.
 
     Args:
         data: an array, nested lists, a number, or a Tensor. uint8 and bool images become float32 and are not rescaled;
             floating arrays keep their type, Python floats become float32, other integers int32 (labels).
         dtype: "float32", "float64", "float16", "bfloat16", "int32" or None to follow the rule above.
-        backend: "numpy", "cuda", "emulated" or None for the one in use.
+        backend: "numpy", "cuda", "emulated", a Backend, or None for the one in use.
         requires_grad: whether `backward` fills `.grad`; floating tensors only.
 
     Raises:

@@ -45,11 +45,11 @@ def available(name: str) -> str | None:
     return None
 
 
-def get_backend(name: str | None = None) -> Backend:
+def get_backend(name: str | Backend | None = None) -> Backend:
     """Return a backend; without a name the one in use.
 
     Args:
-        name: "auto", "numpy", "cuda", "emulated", or None.
+        name: "auto", "numpy", "cuda", "emulated", a Backend made for a special device (it is returned), or None.
 
     Raises:
         ValueError: no backend of that name.

@@ -65,6 +65,10 @@ class Layer:
         self.name = name
         self.numbered = False
         """Whether a model chose the name."""
+        if input_shape is not None and not isinstance(input_shape, (tuple, list)):
+            raise TypeError(
+                f"{type(self).__name__}: input_shape must be a tuple such as (28, 28, 1), got {input_shape!r}"
+            )
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.built = False
         self._trainable = bool(trainable)

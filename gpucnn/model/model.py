@@ -180,8 +180,8 @@ class Model(Layer):
         for name, parameter in mine.items():
             parameter.assign(values[name])
 
-    def to(self, backend: str) -> Model:
-        """Move the model to a backend by name, with its optimizer's state; captured steps must be captured again."""
+    def to(self, backend: str | Backend) -> Model:
+        """Move the model to a backend, with its optimizer's state; captured steps must be captured again."""
         target = get_backend(backend)
         if target is self._backend:
             return self
