@@ -52,9 +52,9 @@ def of_kernel_type(spelled: str) -> str:
     return {kernel: name for name, kernel in _KERNEL_TYPES.items()}[spelled]
 
 
-def require_floating(dtype: object, what: str) -> str:
+def require_floating(dtype: Any, what: str) -> str:
     """Return the name of a floating dtype; TypeError, naming `what`, for any other."""
-    name = np.dtype(dtype).name  # type: ignore[call-overload]
+    name = np.dtype(dtype).name
     if name not in FLOATING:
         raise TypeError(f"{what} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got {name}")
     return str(name)

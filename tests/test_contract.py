@@ -231,7 +231,7 @@ def test_every_argument_of_every_launch_is_supplied(operation: str, dtype: str) 
         if dtype == "bfloat16" and operation.startswith(("sgd", "adam")):
             continue
         for name in backend.algorithms(operation, spec):
-            backend.launcher.run = lambda what, spec, operands, algorithm=None, name=name: by_plan(  # type: ignore[method-assign]
+            backend.launcher.run = lambda what, spec, operands, algorithm=None, name=name: by_plan(
                 what, spec, operands, name if what == operation else algorithm
             )
             device.launched.clear()

@@ -78,7 +78,7 @@ def test_a2_5_the_program_of_the_material_runs(backend: Backend, capsys: pytest.
     program = PROGRAM.replace("keras.models", "gpucnn").replace("keras.layers", "gpucnn.layers")
     (x_train, y_train), (x_test, y_test) = digits(96), digits(32, seed=1)
     names: dict[str, Any] = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    exec(compile(program, "001.py", "exec"), names)  # noqa: S102
+    exec(compile(program, "001.py", "exec"), names)
     history = names["history"].history
     assert set(history) >= {"loss", "acc", "val_loss", "val_acc"} and all(len(v) == 10 for v in history.values())
     assert history["loss"][-1] < history["loss"][0] and history["acc"][-1] > 0.9
@@ -144,7 +144,7 @@ def test_a_layer_that_does_not_fit_is_not_added(backend: Backend) -> None:
     model.add(Dense(7))
     assert model.predict(points()[0]).shape == (12, 7)
     with pytest.raises(TypeError, match="^Sequential: expected a layer, got str$"):
-        model.add("relu")  # type: ignore[arg-type]
+        model.add("relu")
     with pytest.raises(ValueError, match="^Sequential: the layer dense_1 is in the model already; make another one$"):
         model.add(model.layers[0])
 
@@ -282,7 +282,7 @@ def test_nested_models_share_generator_backend_and_mode(backend: Backend) -> Non
     np.testing.assert_array_equal(outer(x).numpy(), outer(x).numpy())
     outer.train()
     hidden = inner.layers[1]
-    assert isinstance(hidden, Dropout) and [hidden.stream, outer.layers[2].stream] == [0, 1]  # type: ignore[attr-defined]
+    assert isinstance(hidden, Dropout) and [hidden.stream, outer.layers[2].stream] == [0, 1]
     assert not np.array_equal(outer(x).numpy(), outer(x).numpy())
     assert all(p.buffer is outer.parameters()[0].buffer for p in outer.parameters())
     assert inner.backend is outer.backend is backend

@@ -209,7 +209,7 @@ def test_binding_refusals(backend: Backend) -> None:
         SGD().bind([])
     p = Parameter(np.zeros(3, np.float32), backend)
     with pytest.raises(TypeError, match="^SGD: expected parameters, got Tensor$"):
-        SGD().bind([p, p * 2.0])  # type: ignore[list-item]
+        SGD().bind([p, p * 2.0])
 
 
 def test_parameters_on_two_backends_are_refused(backend_of: Callable[[str], Backend]) -> None:
@@ -300,6 +300,6 @@ def test_optimizers_by_name() -> None:
     with pytest.raises(ValueError, match="^unknown optimizer 'lion'; known: sgd, adam, adamw$"):
         get("lion")
     with pytest.raises(TypeError, match="^optimizer must be a name or an Optimizer, got float$"):
-        get(0.1)  # type: ignore[arg-type]
+        get(0.1)
     with pytest.raises(TypeError, match="must be a name or an Optimizer, got type"):
-        get(SGD)  # type: ignore[arg-type]
+        get(SGD)

@@ -333,9 +333,10 @@ def test_shapes_that_do_not_fit(backend: Backend, compute: Callable[[Tensor], Te
 def test_s10_dtypes_are_never_mixed(backend: Backend) -> None:
     x = tensor([1.0, 2.0])
     for other in (tensor([1.0, 2.0], dtype="float64"), np.zeros(2), np.zeros(2, "float16"), np.zeros(2, "int64")):
-        for compute in (lambda: x + other, lambda: other * x):  # noqa: B023
-            with pytest.raises(TypeError, match="must be float(32|64), got .*; convert it, dtypes are never mixed"):
-                compute()
+        for compute in (operator.add, operator.mul):
+            for pair in ((x, other), (other, x)):
+                with pytest.raises(TypeError, match="must be float(32|64), got .*; convert it, dtypes are never mixed"):
+                    compute(*pair)
 
 
 def test_labels_do_not_calculate(backend: Backend) -> None:

@@ -42,7 +42,7 @@ def train(
         net.compile(optimizer)
         losses, states = [], []
         for step in range(steps):
-            x, y = images(batch, net.layers[0].input_shape[0], seed=step)  # type: ignore[index]
+            x, y = images(batch, net.layers[0].input_shape[0], seed=step)
             losses.append(net.train_step(x, y).item())
             states.append(net.state_dict())
     return {"losses": losses, "states": states}

@@ -15,9 +15,9 @@ import gpucnn.functional as F
 from gpucnn import Tensor, tensor
 from gpucnn.backends import Backend
 
-I = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0], [0, 1, 1, 0, 0]], np.float32)  # noqa: E741
-K = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], np.float32)
-KA = np.array([[1, 2, 0], [0, 1, 0], [0, 0, 3]], np.float32)
+SEED_IMAGE = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0], [0, 1, 1, 0, 0]], np.float32)
+SEED_FILTER = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], np.float32)
+ASYMMETRIC = np.array([[1, 2, 0], [0, 1, 0], [0, 0, 3]], np.float32)
 USUAL = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.float32)
 """The seed lost its figure; this input, the usual one of cs231n, is consistent with its result."""
 
@@ -46,16 +46,16 @@ def gradient(backend: Backend, t: Tensor) -> list[Any]:
 # -- A2.1 -------------------------------------------------------------------------------------------------------------
 def test_a2_1_convolution(backend: Backend) -> None:
     """SEED ERROR 004: the seed prints the first row as 4 3 3; the right value is 4 3 4."""
-    y = rows_of(F.conv2d(image(I), filters(K)))
+    y = rows_of(F.conv2d(image(SEED_IMAGE), filters(SEED_FILTER)))
     assert y == [[4, 3, 4], [2, 4, 3], [2, 3, 4]]
     assert y[0] != [4, 3, 3]
 
 
 def test_a2_1_an_asymmetric_filter_tells_correlation_from_convolution(backend: Backend) -> None:
     """The seed's filter is symmetric under rotation by 180 degrees, so it cannot."""
-    assert rows_of(F.conv2d(image(I), filters(KA))) == [[7, 7, 5], [5, 7, 4], [3, 3, 4]]
-    assert rows_of(F.conv2d(image(I), filters(KA), flip=True)) == [[5, 7, 7], [1, 7, 6], [3, 3, 4]]
-    assert rows_of(F.conv2d(image(I), filters(K), flip=True)) == [[4, 3, 4], [2, 4, 3], [2, 3, 4]]
+    assert rows_of(F.conv2d(image(SEED_IMAGE), filters(ASYMMETRIC))) == [[7, 7, 5], [5, 7, 4], [3, 3, 4]]
+    assert rows_of(F.conv2d(image(SEED_IMAGE), filters(ASYMMETRIC), flip=True)) == [[5, 7, 7], [1, 7, 6], [3, 3, 4]]
+    assert rows_of(F.conv2d(image(SEED_IMAGE), filters(SEED_FILTER), flip=True)) == [[4, 3, 4], [2, 4, 3], [2, 3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_a2_1_an_asymmetric_filter_tells_correlation_from_convolution(backend: B
     ],
 )
 def test_a2_1_strides_padding_and_dilation(backend: Backend, options: dict[str, int], expected: list[Any]) -> None:
-    assert rows_of(F.conv2d(image(I), filters(K), **options)) == expected
+    assert rows_of(F.conv2d(image(SEED_IMAGE), filters(SEED_FILTER), **options)) == expected
 
 
 def test_a2_1_full_padding(backend: Backend) -> None:
-    y = rows_of(F.conv2d(image(I), filters(K), padding=2))
+    y = rows_of(F.conv2d(image(SEED_IMAGE), filters(SEED_FILTER), padding=2))
     assert len(y) == 7 and y[0] == [1, 1, 2, 1, 1, 0, 0]
 
 
@@ -96,7 +96,7 @@ def test_a2_1_full_padding(backend: Backend) -> None:
     ids=["ones", "1to9"],
 )
 def test_a2_1_backward(backend: Backend, dy: np.ndarray, dx: Any, dw: Any, db: float) -> None:
-    x, w, b = image(I, True), filters(K, True), tensor([0.0], requires_grad=True)
+    x, w, b = image(SEED_IMAGE, True), filters(SEED_FILTER, True), tensor([0.0], requires_grad=True)
     F.conv2d(x, w, b).backward(dy.astype(np.float32)[None, :, :, None])
     assert gradient(backend, x) == dx
     assert gradient(backend, w) == dw

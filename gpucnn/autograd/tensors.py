@@ -97,7 +97,8 @@ class Tensor:
         """Return the only element as a Python number; ValueError when there are several."""
         if self.size != 1:
             raise ValueError(f"item() needs exactly one element, got shape {self.shape}")
-        return self.numpy().reshape(()).item()  # type: ignore[no-any-return]
+        value: float = self.numpy().reshape(()).item()
+        return value
 
     def __float__(self) -> float:
         return float(self.item())
@@ -112,7 +113,8 @@ class Tensor:
         return self.data.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
+        place: tuple[int, int] = self.data.__dlpack_device__()
+        return place
 
     def detach(self) -> Tensor:
         """Return a tensor of the same array, cut off from the tape."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from operator import index
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from gpucnn import dtypes
 
@@ -36,7 +36,9 @@ class Spec:
 
     def batchless(self: S) -> S:
         """Return the Spec with its run-time sizes set to 0: the key under which the choice of a Plan is shared."""
-        return replace(self, **dict.fromkeys(self.runtime, 0))  # type: ignore[type-var]
+        spec: Any = self  # a dataclass, as every subclass is
+        batchless: S = replace(spec, **dict.fromkeys(self.runtime, 0))
+        return batchless
 
     def macros(self) -> dict[str, object]:
         """Return the SPEC_* macros of the kernels, run-time sizes excluded."""
@@ -56,11 +58,11 @@ class Spec:
         return 4 * max(summation, dtypes.epsilon(self.dtype))
 
 
-def integer(value: object, what: str, minimum: int) -> int:
+def integer(value: Any, what: str, minimum: int) -> int:
     """Return `value` as an int of at least `minimum`; a ValueError that names `what` for bools, floats and others."""
     if not isinstance(value, bool):
         try:
-            number = index(value)  # type: ignore[arg-type]
+            number = index(value)
         except TypeError:
             pass
         else:

@@ -199,4 +199,4 @@ def test_specs_are_values() -> None:
         spec(padding=(1, 1))
     )
     with pytest.raises(AttributeError, match="cannot assign to field 'n'"):
-        spec().n = 3  # type: ignore[misc]
+        spec().n = 3
