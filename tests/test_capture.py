@@ -414,6 +414,23 @@ def test_a_gradient_left_without_step_is_refused(capturing: Backend) -> None:
         third_call(captured, *batch(0))
 
 
+def test_a_gradient_left_for_a_step_outside_is_refused(capturing: Backend) -> None:
+    """Nothing waits at its entry, but at its exit."""
+    model = compiled()
+
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
+        loss = model.loss(model(x, training=True), y)
+        loss.backward()
+        return loss
+
+    captured = gpucnn.capture(gradients)
+    for i in range(2):
+        captured(*batch(i))
+        model.optimizer.step()
+    with pytest.raises(DeviceError, match="waits for its use after the captured step"):
+        captured(*batch(2))
+
+
 def test_a_gradient_waiting_at_entry_is_refused_and_may_be_dropped(capturing: Backend) -> None:
     model = compiled()
     captured = gpucnn.capture(step_of(model))

@@ -12,6 +12,7 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Model, Sequential, Tensor, tensor, zoo
 from gpucnn.backends import Backend
+from gpucnn.datasets import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.layers import Activation, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 from gpucnn.losses import SparseCategoricalCrossentropy
@@ -429,6 +430,30 @@ def test_n8_no_epochs_and_batches_beyond_the_set(backend: Backend) -> None:
     assert model.fit(x, y, epochs=0, verbose=0).history == {} and same(model.state_dict(), before)
     model.fit(x, y, batch_size=100, verbose=0)
     assert not same(model.state_dict(), before)
+
+
+def test_fit_visits_every_sample_in_the_order_of_the_epoch(backend: Backend) -> None:
+    """The last, smaller batch too: as steps of one's own over the order that the seed and the epoch give."""
+    x, y = points(11)
+    fitted, stepped = compiled(), compiled()
+    history = fitted.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    for epoch in range(2):
+        order = batch_order(11, seed=stepped.generator.seed, epoch=epoch)
+        losses = []
+        for start in range(0, 11, 4):
+            rows = order[start : start + 4]
+            losses.append(stepped.train_step(x[rows], y[rows]).item() * len(rows))
+        assert history["loss"][epoch] == pytest.approx(sum(losses) / 11, rel=1e-6)
+    assert same(fitted.state_dict(), stepped.state_dict())
+
+
+def test_fit_without_shuffling_keeps_the_order(backend: Backend) -> None:
+    x, y = points(7)
+    fitted, stepped = compiled(), compiled()
+    fitted.fit(x, y, batch_size=3, verbose=0, shuffle=False)
+    for start in (0, 3, 6):
+        stepped.train_step(x[start : start + 3], y[start : start + 3])
+    assert same(fitted.state_dict(), stepped.state_dict())
 
 
 def test_fit_takes_tensors(backend: Backend) -> None:
