@@ -60,6 +60,14 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield chosen
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def capturing(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend that captures steps as graphs, in use while the test runs."""
+    chosen = usable(request.param, request.config)
+    with backends.use_backend(request.param):
+        yield chosen
+
+
 @pytest.fixture(scope="session")
 def check_backend(request: pytest.FixtureRequest) -> Backend:
     """The emulated device's check build: every launch is checked for races, bounds and uninitialised reads."""
