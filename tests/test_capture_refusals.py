@@ -126,6 +126,21 @@ def test_a_gradient_waiting_at_entry_is_refused_and_may_be_dropped(capturing: Ba
     assert_same(model, twin)
 
 
+def test_a_gradient_waiting_at_a_replay_is_refused(capturing: Backend) -> None:
+    """The graph would overwrite it, where an eager step adds to it."""
+    model = compiled()
+    captured = gpucnn.capture(step_of(model))
+    for i in range(4):
+        captured(*batch(i))
+    F.cross_entropy(model(batch(4)[0]).logits, batch(4)[1]).backward()
+    before = model.state_dict()
+    with pytest.raises(DeviceError, match=r"^capture: the gradient of parameter \w+\.\w+ waits for its use before"):
+        captured(*batch(4))
+    assert all((before[k] == v).all() for k, v in model.state_dict().items())
+    model.optimizer.step()
+    captured(*batch(4))
+
+
 @pytest.mark.parametrize("kind", ["tensor", "parameter"])
 def test_a_leaf_outside_that_collects_gradients_is_refused(capturing: Backend, kind: str) -> None:
     """A replay would not add to it, as an eager step does."""

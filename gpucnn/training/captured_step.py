@@ -48,6 +48,7 @@ class Recording:
             self._calls += 1
             return result
         self._check_model()
+        _refuse_pending(self._leaves, "before")
         if repeat not in self._graphs:
             self._graphs[repeat] = self._capture(repeat)
         graph, result = self._graphs[repeat]
@@ -69,7 +70,6 @@ class Recording:
         return result
 
     def _capture(self, repeat: int) -> tuple[Graph, Any]:
-        _refuse_pending(self._leaves, "before")
         with received_leaves() as leaves:
             try:
                 captured = self._backend.capture(self._step, self._allocations, repeat=repeat)
