@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Parameter(Tensor):
         decayed: whether weight decay applies (by habit to weights, not to biases).
     """
 
-    __slots__ = ("_changed", "_gradient", "buffer", "decayed", "name", "received", "stale")
+    __slots__ = ("_changed", "_gradient", "_home", "decayed", "name", "received", "stale")
 
     def __init__(
         self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True
@@ -41,16 +42,22 @@ class Parameter(Tensor):
         super().__init__(backend.from_host(host), backend, trainable)
         self.name = name
         self.decayed = decayed
-        self.buffer: ParameterBuffer | None = None
+        self._home: ReferenceType[ParameterBuffer] | None = None
         self.stale = True
         self.received = False
         self._gradient: Any = None
         self._changed = next(_changes)
 
     @property
+    def buffer(self) -> ParameterBuffer | None:
+        """The buffer that it is packed into, or None. Models and optimizers own buffers, which own their parameters."""
+        return None if self._home is None else self._home()
+
+    @property
     def version(self) -> int:
         """Grows with every change of the value: an optimizer step, a replay, `assign`, a move."""
-        return self._changed if self.buffer is None else max(self._changed, self.buffer.changed)
+        buffer = self.buffer
+        return self._changed if buffer is None else max(self._changed, buffer.changed)
 
     @property
     def pending(self) -> bool:
@@ -75,14 +82,16 @@ class Parameter(Tensor):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self.requires_grad = bool(value)
-        if self.buffer is not None:
-            self.buffer.write_flags()
+        buffer = self.buffer
+        if buffer is not None:
+            buffer.write_flags()
 
     def zero_grad(self) -> None:
         """Forget the gradient: the next backward pass overwrites it."""
         self.stale, self.received = True, False
-        if self.buffer is not None and not self.buffer.pending:
-            self.buffer.release()
+        buffer = self.buffer
+        if buffer is not None and not buffer.pending:
+            buffer.release()
 
     def assign(self, host: Any) -> None:
         """Copy new values in, of the same shape; their dtype is converted.
@@ -98,22 +107,20 @@ class Parameter(Tensor):
 
     def rehome(self, data: Any, gradient: Any, buffer: ParameterBuffer) -> None:
         """Take new arrays, views of a buffer that holds the value already."""
-        self.data, self._gradient, self.buffer, self.backend = data, gradient, buffer, buffer.backend
+        self.data, self._gradient, self._home, self.backend = data, gradient, ref(buffer), buffer.backend
         self._changed = next(_changes)
         self.stale, self.received = True, False
 
     def gradient_target(self) -> Any:
         if not self.stale:
             return None
-        if self.buffer is not None:
-            self.buffer.claim()
+        self._claim()
         if self._gradient is None:
             self._gradient = self.backend.empty(self.shape, self.dtype)
         return self._gradient
 
     def receive_gradient(self, gradient: Any, written: bool) -> None:
-        if self.buffer is not None:
-            self.buffer.claim()
+        self._claim()
         if written:
             pass
         elif self.stale:
@@ -122,6 +129,11 @@ class Parameter(Tensor):
             self.backend.accumulate_update(self._gradient, gradient, ArraySpec(self.size, self.dtype))
         self.stale, self.received = False, True
 
+    def _claim(self) -> None:
+        buffer = self.buffer
+        if buffer is not None:
+            buffer.claim()
+
 
 class ParameterBuffer:
     """All parameters of one dtype in one array, in layer order, each at a multiple of 256 bytes.
@@ -129,6 +141,7 @@ class ParameterBuffer:
     The gradient and the optimizer's moments are arrays of the same length with the same offsets, so one launch updates
     everything. `flags` says for every 256 bytes whether they are trainable and decayed. Packing rehomes the parameters:
     they become views, and a buffer that held them before is retired, which invalidates captured steps that used it.
+    A buffer lives as long as a model or an optimizer holds it; the parameters keep their arrays beyond.
 
     Args:
         parameters: of one dtype, in layer order.
@@ -160,8 +173,9 @@ class ParameterBuffer:
         self.gradient = backend.from_host(np.zeros_like(host))
         self.flags = backend.from_host(np.zeros(max(total // step, 1), np.uint8))
         for p in self.parameters:
-            if p.buffer is not None:
-                p.buffer.retired = True
+            old = p.buffer
+            if old is not None:
+                old.retired = True
         for p, data, gradient in zip(self.parameters, self.views(self.data), self.views(self.gradient), strict=True):
             p.rehome(data, gradient, self)
         self.write_flags()

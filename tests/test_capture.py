@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -270,3 +272,32 @@ def test_n5_labels_are_checked_before_the_first_launch(capturing: Backend) -> No
     with pytest.raises(ValueError, match="^labels must be 0..2, got 3 at position 19"):
         model.fit(x, y, batch_size=2, verbose=0)
     assert all((before[k] == v).all() for k, v in model.state_dict().items())
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+def test_models_runners_and_captured_steps_are_freed_by_reference_counting(capturing: Backend) -> None:
+    """Their device memory would else wait for the garbage collector, which knows nothing of it."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = compiled("adam")
+        runner = loop.EpochRunner(model, *batch(0, 12), 2, seed=0, shuffle=True)
+        for _ in runner.run(0):
+            pass
+        captured = gpucnn.capture(step_of(model))
+        for step in range(4):
+            captured(*batch(step))
+        held = [
+            model,
+            model.parameters()[0],
+            model.optimizer,
+            model.optimizer.buffers[0],
+            runner,
+            runner._data,
+            captured,
+        ]
+        dead = [weakref.ref(thing) for thing in held]
+        del model, runner, captured, held
+        assert [r() for r in dead] == [None] * len(dead)
+    finally:
+        gc.enable()

@@ -133,16 +133,14 @@ class Layer:
 
     def layers_inside(self) -> Iterator[Layer]:
         """Yield this layer and all below it, each once, depth first."""
-        found: dict[int, Layer] = {}
-
-        def visit(layer: Layer) -> None:
-            if id(layer) not in found:
-                found[id(layer)] = layer
-                for child in layer.children():
-                    visit(child)
-
-        visit(self)
-        yield from found.values()
+        seen: set[int] = set()
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                stack += reversed(list(layer.children()))
 
     def own_parameters(self) -> dict[str, Parameter]:
         """Return the parameters assigned to this layer itself, by attribute; one in a list by its place, "scales.0"."""

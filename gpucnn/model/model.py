@@ -16,7 +16,7 @@ from gpucnn.layers import Dropout, Layer
 from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import check as check_metrics
 from gpucnn.model import naming, summary
-from gpucnn.parameters import pack
+from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.specs.base import integer
 from gpucnn.training import loop
 from gpucnn.training.loop import EpochRunner, History
@@ -43,6 +43,7 @@ class Model(Layer):
         self.training = False
         self._generator: Generator | None = None
         self._backend: Backend | None = None
+        self._buffers: tuple[ParameterBuffer, ...] = ()
         self._sample_shape: Shape | None = None
         self._output_shape: Shape | None = None
         self._stochastic = False
@@ -96,10 +97,9 @@ class Model(Layer):
         self._stochastic = any(layer.rate > 0 for layer in dropouts)
         for layer in self.layers_inside():
             if isinstance(layer, Model):
-                layer._backend = self.backend
+                layer._backend, layer._buffers = self.backend, ()
         parameters = self.parameters()
-        if parameters:
-            pack(parameters, self.backend)
+        self._buffers = pack(parameters, self.backend)
         if self._optimizer is not None and parameters:
             self._optimizer.bind(parameters)
 

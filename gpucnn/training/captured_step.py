@@ -123,8 +123,8 @@ class CapturedStep:
         if self._recording is None:
             self._signature = signature
             self._inputs = [Tensor(backend.empty(t.shape, t.dtype), backend) for t in given]
-            inputs = self._inputs
-            self._recording = Recording(lambda: self._checked(self._step(*inputs)), backend)
+            inputs, step, checked = self._inputs, self._step, self._checked  # not self, which owns the recording
+            self._recording = Recording(lambda: checked(step(*inputs)), backend)
         if signature != self._signature:
             return self._checked(self._step(*given))
         for own, t in zip(self._inputs, given, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ class EpochRunner:
         self._backend = model.backend
         self._data = ResidentData(x, y, self._backend, model.dtype)
         self._totals = Totals(self._backend)
-        self._recording = Recording(lambda: self._step(self._batch), self._backend) if self._backend.captures else None
+        # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
+        step = partial(_train_on_next, model, self._data, self._totals, self._batch)
+        self._recording = Recording(step, self._backend) if self._backend.captures else None
         self._repeat = 0
         self._captured = False
 
@@ -71,7 +74,7 @@ class EpochRunner:
             left -= done
             yield done * self._batch
         if self._rest:
-            self._step(self._rest)
+            _train_on_next(self._model, self._data, self._totals, self._rest)
             yield self._rest
 
     def read(self) -> tuple[float, float, int]:
@@ -81,7 +84,7 @@ class EpochRunner:
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""
         if self._recording is None:
-            self._step(self._batch)
+            _train_on_next(self._model, self._data, self._totals, self._batch)
             return 1
         if not self._recording.ready:
             self._recording()
@@ -104,10 +107,11 @@ class EpochRunner:
         seconds = time.perf_counter() - begin
         return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))
 
-    def _step(self, rows: int) -> None:
-        """Forward, loss, backward, optimizer, totals: launches and nothing else."""
-        x, y = self._data.take(rows)
-        train_on(self._model, x, y, self._totals)
+
+def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
+    """Forward, loss, backward, optimizer, totals: launches and nothing else."""
+    x, y = data.take(rows)
+    train_on(model, x, y, totals)
 
 
 def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
