@@ -32,7 +32,7 @@ def gradient(p: Parameter) -> list[Any]:
 def test_the_first_pass_overwrites_and_further_ones_add(backend: Backend, packed: bool) -> None:
     p = parameter(backend, 3)
     if packed:
-        pack([p], backend)
+        _held = pack([p], backend)
     assert p.grad is None and p.stale
     (p * 2.0).sum().backward()
     assert gradient(p) == [2.0] * 3 and not p.stale
@@ -58,7 +58,7 @@ def test_a_step_makes_gradients_stale_and_keeps_them_to_be_looked_at(backend: Ba
 def test_one_parameter_used_twice_in_one_graph(backend: Backend) -> None:
     """As a written target first, then accumulated, in one walk."""
     w = parameter(backend, 3, 3)
-    pack([w], backend)
+    _held = pack([w], backend)
     x = np.eye(3, dtype=np.float32)
     y = F.linear(F.linear(x, w), w)
     y.backward(np.ones((3, 3), np.float32))
@@ -68,7 +68,7 @@ def test_one_parameter_used_twice_in_one_graph(backend: Backend) -> None:
 
 def test_one_parameter_in_two_places_of_one_operation(backend: Backend) -> None:
     w = parameter(backend, 3, 3)
-    pack([w], backend)
+    _held = pack([w], backend)
     host = w.numpy()
     F.linear(w, w).backward(np.ones((3, 3), np.float32))
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_gradients_land_in_the_buffer_without_a_copy(backend: Backend) -> None:
 
 def test_frozen_parameters_get_no_gradient(backend: Backend) -> None:
     w, b = parameter(backend, 4, 3, trainable=False), parameter(backend, 4)
-    pack([w, b], backend)
+    _held = pack([w, b], backend)
     F.linear(np.ones((2, 3), np.float32), w, b).backward(np.ones((2, 4), np.float32))
     assert w.grad is None and b.grad is not None
 
@@ -220,7 +220,7 @@ def test_packing_moves_between_backends(backend_of: Callable[[str], Backend]) ->
     p = parameter(numpy, 2, 3)
     values = p.numpy()
     loss = (p * p).sum()
-    pack([p], emulated)
+    _held = pack([p], emulated)
     assert p.backend is emulated and emulated.owns(p.data)
     np.testing.assert_array_equal(p.numpy(), values)
     with pytest.raises(RuntimeError, match="was changed after the forward pass"):
@@ -265,7 +265,7 @@ def test_g10_a_thread_that_gave_up_can_be_forgotten(backend: Backend, forget: st
 
 def test_g10_inference_in_many_threads(backend: Backend) -> None:
     w = parameter(backend, 16, 16)
-    pack([w], backend)
+    _held = pack([w], backend)
     x = np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)
     expected = F.linear(x, w).numpy()
     start = threading.Barrier(4)
