@@ -44,7 +44,7 @@ struct PhaseTaps {
   // `start`: the first pixel of the phase, counted from where the padding begins.
   __device__ __forceinline__ explicit PhaseTaps(int start) : first(0), count(0) {
     while (first < TAPS && first < TAP_STEP && (start - first * DILATION) % STRIDE != 0) ++first;
-    if (first < TAPS && first < TAP_STEP) count = ceil_div(TAPS - first, TAP_STEP);
+    if (first < TAPS && first < TAP_STEP) count = (TAPS - 1 - first) / TAP_STEP + 1;
   }
   // The output that the first tap pairs with a pixel counted from where the padding begins; the division is exact.
   __device__ __forceinline__ int output(int pixel) const { return (pixel - first * DILATION) / STRIDE; }

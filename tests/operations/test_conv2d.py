@@ -15,7 +15,15 @@ from gpucnn.backends import Backend
 from gpucnn.specs import Conv2dSpec
 
 OPERATIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
-SMALL = ("one_pixel", "padded_vector", "all_different", "stride_shares_factors_with_dilation", "groups_2", "depthwise")
+SMALL = (
+    "one_pixel",
+    "padded_vector",
+    "all_different",
+    "stride_shares_factors_with_dilation",
+    "groups_2",
+    "depthwise",
+    "stride_beyond_image",
+)
 
 
 def geometry(spec: Conv2dSpec) -> reference.Geometry:
