@@ -343,3 +343,18 @@ def test_faults_in_a_replay_name_the_kernel(device: EmulatedDevice) -> None:
     for _ in range(2):
         with pytest.raises(KernelError, match="scale: memory-fault at device.cu:6"):
             graph.replay()
+
+
+def test_a_graph_is_not_replayed_during_a_capture(device: EmulatedDevice) -> None:
+    graph, _ = device.capture(lambda: None, AllocationLog())
+    with pytest.raises(DeviceError, match="replay"):
+        device.capture(graph.replay, AllocationLog())
+    graph.replay()
+
+
+def test_nested_allocation_logs_are_told_apart(device: EmulatedDevice) -> None:
+    with device.allocation_log() as outer:
+        with device.allocation_log() as inner:
+            pass
+        device.empty((2,), F4)
+    assert (len(inner), len(outer)) == (0, 1)

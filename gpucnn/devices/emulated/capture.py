@@ -68,9 +68,15 @@ def _present(argument: Any, entry: str, position: int) -> Any:
 
 
 class EmulatedGraph:
-    """A captured sequence of launches; made by `EmulatedDevice.capture`."""
+    """A captured sequence of launches; made by `EmulatedDevice.capture`.
 
-    def __init__(self, arena: Arena) -> None:
+    Args:
+        arena: memory of the step's allocations.
+        refuse: raises DeviceError while the calling thread captures.
+    """
+
+    def __init__(self, arena: Arena, refuse: Callable[[], None]) -> None:
+        self._refuse = refuse
         self.launches: list[RecordedLaunch | RecordedCopy] = []
         self.arena = arena  # captured results live here as long as the graph
         self._replaying = threading.Lock()
@@ -79,9 +85,10 @@ class EmulatedGraph:
         """Run every launch again, in order.
 
         Raises:
-            DeviceError: a replay of this graph is in flight, or memory that it uses was freed.
+            DeviceError: a replay of this graph is in flight, a capture is under way, or memory that it uses was freed.
             KernelError: a kernel is at fault.
         """
+        self._refuse()
         with replay_slot(self._replaying):
             for position, launch in enumerate(self.launches, 1):
                 launch.replay(position)

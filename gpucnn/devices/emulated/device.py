@@ -170,7 +170,7 @@ class EmulatedDevice(Device):
         try:
             yield log
         finally:
-            self._state.logs.remove(log)
+            self._state.logs = [other for other in self._state.logs if other is not log]
 
     def capture(
         self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1
@@ -185,7 +185,7 @@ class EmulatedDevice(Device):
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
         arena = Arena(allocations, lambda shape, dtype: memory.allocate(shape, dtype, self))
-        graph = self._state.graph = EmulatedGraph(arena)
+        graph = self._state.graph = EmulatedGraph(arena, lambda: self._refuse_in_capture("replay"))
         try:
             result = step()
             for _ in range(repeat - 1):
