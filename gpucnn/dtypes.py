@@ -61,5 +61,5 @@ def require_floating(dtype: Any, what: str) -> str:
 
 
 def epsilon(name: str) -> float:
-    """Return the distance from 1 to the next number of a type."""
-    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[name]
+    """Return the distance from 1 to the next number of a type, or of the operands' precision "tf32"."""
+    return {"float64": 2.0**-52, "float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}[name]

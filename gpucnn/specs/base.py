@@ -20,6 +20,18 @@ FUSED_ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
 """Activations whose derivative follows from their output: an epilogue may apply them and keep only the output."""
 
 
+PRECISIONS = ("float32", "tf32")
+"""How float32 operands enter a product: whole, or rounded to tf32 (8 bits of exponent, 10 of fraction)."""
+
+
+def check_precision(precision: str, dtype: str, what: str) -> None:
+    """Raise ValueError unless the precision is known and the dtype has it."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"{what}: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision != "float32" and dtype != "float32":
+        raise ValueError(f"{what}: precision {precision} is for float32 arrays, got {dtype}")
+
+
 class Spec:
     """Mixin of the frozen Spec dataclasses. Sizes named in `runtime` are kernel arguments, all others are compiled in.
 
@@ -27,6 +39,7 @@ class Spec:
     """
 
     dtype: str
+    precision: str = "float32"
     runtime: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -55,7 +68,7 @@ class Spec:
     def tolerance(self, terms: int) -> float:
         """Return the allowed error of a sum of `terms` products, as a fraction of the largest reference value."""
         summation = dtypes.epsilon(self.acc_dtype) * math.sqrt(max(terms, 1))
-        return 4 * max(summation, dtypes.epsilon(self.dtype))
+        return 4 * max(summation, dtypes.epsilon(self.dtype if self.precision == "float32" else self.precision))
 
 
 def integer(value: Any, what: str, minimum: int) -> int:

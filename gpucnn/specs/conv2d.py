@@ -34,6 +34,7 @@ class Conv2dSpec(base.Spec):
     activation: str
     slope: float
     dtype: str
+    precision: str = "float32"
 
     runtime: ClassVar[tuple[str, ...]] = ("n",)
 
@@ -52,6 +53,7 @@ class Conv2dSpec(base.Spec):
         bias: bool = False,
         activation: str = "linear",
         slope: float = 0.01,
+        precision: str = "float32",
     ) -> Conv2dSpec:
         """Validate the arguments of a convolution.
 
@@ -72,10 +74,13 @@ class Conv2dSpec(base.Spec):
                 f"channels and filters must be multiples of groups, and weight channels x groups equal x channels"
             )
         ends = base.pads(padding, "conv2d: padding", size=(h, w), window=(r, s), stride=stride2, dilation=dilation2)
+        base.check_precision(precision, dtype, "conv2d")
         base.activation_number(activation)
         if activation not in base.FUSED_ACTIVATIONS:
             raise ValueError(f"conv2d: {activation} cannot be fused; fused: {', '.join(base.FUSED_ACTIVATIONS)}")
-        spec = cls(n, h, w, c, k, r, s, stride2, ends, dilation2, number, bool(flip), bias, activation, slope, dtype)
+        spec = cls(
+            n, h, w, c, k, r, s, stride2, ends, dilation2, number, bool(flip), bias, activation, slope, dtype, precision
+        )
         base.output_size("conv2d", "height", h, ends[0], ends[1], r, stride2[0], dilation2[0])
         base.output_size("conv2d", "width", w, ends[2], ends[3], s, stride2[1], dilation2[1])
         if (

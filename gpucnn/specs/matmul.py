@@ -27,6 +27,7 @@ class MatmulSpec(base.Spec):
     activation: str
     slope: float
     dtype: str
+    precision: str = "float32"
 
     runtime: ClassVar[tuple[str, ...]] = ("m", "n", "k")
 
@@ -42,6 +43,7 @@ class MatmulSpec(base.Spec):
         bias: bool = False,
         activation: str = "linear",
         slope: float = 0.01,
+        precision: str = "float32",
         what: str = "matmul",
     ) -> MatmulSpec:
         """Validate the shapes of a product; `what` names the operation in errors."""
@@ -56,7 +58,8 @@ class MatmulSpec(base.Spec):
         if activation not in base.FUSED_ACTIVATIONS:
             base.activation_number(activation)
             raise ValueError(f"{what}: {activation} cannot be fused; fused: {', '.join(base.FUSED_ACTIVATIONS)}")
-        return cls(m, n, k, transpose_a, transpose_b, bias, activation, slope, dtype)
+        base.check_precision(precision, dtype, what)
+        return cls(m, n, k, transpose_a, transpose_b, bias, activation, slope, dtype, precision)
 
     @property
     def y_shape(self) -> tuple[int, int]:

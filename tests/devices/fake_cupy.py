@@ -409,21 +409,32 @@ class FakeCupy:
             used_bytes=lambda: self.memory_used, get_limit=lambda: self.memory_limit or 0
         )
         runtime = types.SimpleNamespace(
-            CUDARuntimeError=CUDARuntimeError, is_hip=False, cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
-            cudaDevAttrMultiProcessorCount=16, driverGetVersion=lambda: self.driver_version,
-            runtimeGetVersion=lambda: self.runtime_version, getDeviceCount=self.device_count, getDevice=self.device,
-            getDeviceProperties=self.device_properties, deviceGetAttribute=lambda a, _: {97: 232448, 16: 132}[a],
-            deviceSynchronize=self.device_synchronize, memGetInfo=lambda: (1 << 30, 140 << 30),
+            CUDARuntimeError=CUDARuntimeError,
+            is_hip=False,
+            cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
+            cudaDevAttrMultiProcessorCount=16,
+            driverGetVersion=lambda: self.driver_version,
+            runtimeGetVersion=lambda: self.runtime_version,
+            getDeviceCount=self.device_count,
+            getDevice=self.device,
+            getDeviceProperties=self.device_properties,
+            deviceGetAttribute=lambda a, _: {97: 232448, 16: 132}[a],
+            deviceSynchronize=self.device_synchronize,
+            memGetInfo=lambda: (1 << 30, 140 << 30),
         )
         cupy.cuda = types.SimpleNamespace(
-            runtime=runtime, memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            runtime=runtime,
+            memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             driver=types.SimpleNamespace(
-                CUDADriverError=CUDADriverError, funcSetAttribute=self.set_attribute,
+                CUDADriverError=CUDADriverError,
+                funcSetAttribute=self.set_attribute,
                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
             ),
             function=types.SimpleNamespace(Module=lambda: Module(self)),
-            Device=lambda index: Device(self, index), get_current_stream=self.current_stream,
-            Stream=lambda **options: Stream(self, **options), Event=lambda **options: Event(self, **options),
+            Device=lambda index: Device(self, index),
+            get_current_stream=self.current_stream,
+            Stream=lambda **options: Stream(self, **options),
+            Event=lambda **options: Event(self, **options),
             MemoryHook=type("MemoryHook", (MemoryHook,), {"fake": self}),
             get_elapsed_time=lambda start, end: end.milliseconds - start.milliseconds,
         )

@@ -200,3 +200,20 @@ def test_specs_are_values() -> None:
     )
     with pytest.raises(AttributeError, match="cannot assign to field 'n'"):
         spec().n = 3
+
+
+def test_precision_widens_the_tolerance() -> None:
+    strict, rounded = spec(), spec(precision="tf32")
+    assert strict.precision == "float32" and strict != rounded
+    assert strict.tolerance(36) == 4 * 6 * 2.0**-23
+    assert rounded.tolerance(36) == 4 * 2.0**-10, "each operand is rounded to 10 bits of fraction"
+
+
+@pytest.mark.parametrize(("dtype", "precision", "message"), [
+    ("float32", "fp32", "conv2d: precision must be one of float32, tf32, got 'fp32'"),
+    ("float64", "tf32", "conv2d: precision tf32 is for float32 arrays, got float64"),
+    ("bfloat16", "tf32", "conv2d: precision tf32 is for float32 arrays, got bfloat16"),
+])  # fmt: skip
+def test_precision_must_be_known_and_fit(dtype: str, precision: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec(dtype=dtype, precision=precision)

@@ -169,6 +169,12 @@ def test_products_take_the_sizes_of_numpy(transpose_a: bool, transpose_b: bool) 
         ((60000, 3), (3, 60000), {}, "too large: more than 2147483647 elements"),
         ((2, 3), (3, 5), {"activation": "silu"}, "silu cannot be fused"),
         ((2, 3), (3, 5), {"activation": "mish"}, "unknown activation 'mish'"),
+        (
+            (2, 3),
+            (3, 5),
+            {"precision": "half", "what": "linear"},
+            "linear: precision must be one of float32, tf32, got",
+        ),
     ],
 )
 def test_product_refusals(a: Any, b: Any, options: dict[str, Any], message: str) -> None:

@@ -282,9 +282,7 @@ class CudaDevice(Device):
         """Whether a capture is under way in the calling thread."""
         return self._state.arena is not None
 
-    def capture(
-        self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1
-    ) -> tuple[CudaGraph, Any]:
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[CudaGraph, Any]:
         """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
 
         The launches are recorded on a private stream. The graph keeps alive every array that they name.
