@@ -11,15 +11,9 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.backends import Backend
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
+from gpucnn.schedules import Schedule, number
 from gpucnn.specs import AdamSpec, SgdSpec
-
-
-def _number(value: Any, what: str, below: float = math.inf) -> float:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if number and 0.0 <= value < below:
-        return float(value)
-    upper = "" if math.isinf(below) else f" and below {below:g}"
-    raise ValueError(f"{what} must be a number of at least 0{upper}, got {value!r}")
+from gpucnn.specs.base import integer
 
 
 class Hyper:
@@ -47,7 +41,7 @@ class Hyper:
 
     def __set__(self, optimizer: Optimizer, value: float) -> None:
         what = f"{type(optimizer).__name__}: {self._name}"
-        optimizer.values[self._name] = _number(value, what, self._below)
+        optimizer.values[self._name] = number(value, what, self._below)
         optimizer.write_hyper()
 
 
@@ -60,19 +54,20 @@ class Optimizer:
     Its numbers may be assigned later, also between replays of a captured step.
 
     Args:
-        learning_rate: at least 0.
+        learning_rate: at least 0, or a Schedule.
         weight_decay: at least 0; applies to weights, not to biases.
     """
 
-    learning_rate = Hyper()
     weight_decay = Hyper()
 
-    def __init__(self, learning_rate: float, weight_decay: float) -> None:
+    def __init__(self, learning_rate: float | Schedule, weight_decay: float) -> None:
         self.values: dict[str, float] = {}
         self.buffers: tuple[ParameterBuffer, ...] = ()
         self._state: list[dict[str, Any]] = []
         self._hyper: list[Any] = []
-        self._count: Any = None
+        self._rates: list[Any] = []
+        self._clock: Any = None
+        self._begin = 0
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
 
@@ -85,11 +80,57 @@ class Optimizer:
         """Return the moments of a buffer, by name."""
         raise TypeError(f"{type(self).__name__} does not define make_state(self, buffer)")
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, count: Any) -> None:
+    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
         """Launch the step of one buffer."""
-        raise TypeError(f"{type(self).__name__} does not define update(self, buffer, state, hyper, count)")
+        raise TypeError(f"{type(self).__name__} does not define update(self, buffer, state, hyper, rates, clock)")
 
     # -- for users --------------------------------------------------------------------------------------------------
+    @property
+    def learning_rate(self) -> Any:
+        """The step size: a float, or the Schedule that it follows.
+
+        An assigned Schedule that has a length starts with the next step; `fit` starts one that has none.
+        """
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Schedule) -> None:
+        if not isinstance(value, Schedule):
+            self._learning_rate: float | Schedule = number(value, f"{type(self).__name__}: learning_rate")
+            self._table: np.ndarray | None = np.array([value], np.float64)
+        else:
+            self._learning_rate = value
+            self._begin = self.steps_taken
+            self._table = None if value.steps is None else value.table(value.steps)
+        self._write_rates()
+
+    def stretch_schedule(self, steps: int) -> None:
+        """Start a Schedule that has no length of its own with the next step, over `steps` steps, at least 1.
+
+        `fit` does this. Constant rates and schedules with a length go on as they are.
+        """
+        schedule, length = self._learning_rate, integer(steps, "stretch_schedule: steps", 1)
+        if isinstance(schedule, Schedule) and schedule.steps is None:
+            self._begin = self.steps_taken
+            self._table = schedule.table(length)
+            self._write_rates()
+
+    @property
+    def steps_taken(self) -> int:
+        """How often `step` was called since the parameters were bound; waits for the device."""
+        return int(self._backend.to_host(self._clock)[0]) if self.buffers else 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step; waits for the device where there is a Schedule.
+
+        Raises:
+            RuntimeError: a Schedule without length that no `fit` has started.
+        """
+        table = self._scheduled()
+        done = self.steps_taken - self._begin if len(table) > 1 else 0
+        return float(table[min(max(done, 0), len(table) - 1)])
+
     def bind(self, parameters: Iterable[Parameter]) -> None:
         """Pack parameters into buffers and make their moments, all zero; binding the same ones again changes nothing.
 
@@ -113,8 +154,11 @@ class Optimizer:
         self.buffers = buffers
         self._state = [self.make_state(b) for b in buffers]
         self._hyper = [b.backend.from_host(np.zeros(len(self.hyper()), self._acc(b))) for b in buffers]
-        self._count = self._backend.from_host(np.zeros(1, np.int32))
+        self._rates = [b.backend.from_host(np.zeros(1, self._acc(b))) for b in buffers]
+        self._clock = self._backend.from_host(np.zeros(3, np.int32))
+        self._begin = 0
         self.write_hyper()
+        self._write_rates()
 
     def step(self) -> None:
         """Change every trainable parameter by its gradient; parameters that no gradient reached have gradient 0.
@@ -124,14 +168,15 @@ class Optimizer:
         """
         if not self.buffers:
             raise RuntimeError(f"{type(self).__name__}: call bind(model.parameters()) before step()")
+        self._scheduled()
         for buffer in self.buffers:
             if buffer.retired:
                 raise RuntimeError(f"{type(self).__name__}: the parameters were packed anew since bind(); bind again")
             buffer.claim()
             buffer.fill_missing_gradients()
-        self._backend.counter_update(self._count, 0, 1)
-        for buffer, state, hyper in zip(self.buffers, self._state, self._hyper, strict=True):
-            self.update(buffer, state, hyper, self._count)
+        self._backend.counter_update(self._clock, 0, 1)
+        for buffer, state, hyper, rates in zip(self.buffers, self._state, self._hyper, self._rates, strict=True):
+            self.update(buffer, state, hyper, rates, self._clock)
             buffer.finish_step()
 
     def zero_grad(self) -> None:
@@ -140,12 +185,13 @@ class Optimizer:
             buffer.zero_grad()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the moments as `<parameter>.<moment>` and the step count as `step`, on the host.
+        """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, and how many were taken when the
+        learning rate's schedule began as `schedule_begin`, on the host.
 
         Raises:
             ValueError: two parameters have the same name.
         """
-        found = {"step": self._backend.to_host(self._count)} if self.buffers else {}
+        found = {name: self._backend.to_host(view) for name, view in self._clock_parts().items()}
         return found | {name: self._backend.to_host(view) for name, view in self._moments()}
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
@@ -154,7 +200,7 @@ class Optimizer:
         Raises:
             ValueError: names or shapes differ, or two parameters have the same name; nothing is changed then.
         """
-        mine = {"step": self._count, **dict(self._moments())} if self.buffers else {}
+        mine = {**self._clock_parts(), **dict(self._moments())}
         wrong = [f"missing {name}" for name in mine if name not in values]
         wrong += [f"unexpected {name}" for name in values if name not in mine]
         for name in mine.keys() & values.keys():
@@ -164,6 +210,11 @@ class Optimizer:
             raise ValueError("optimizer state: " + "; ".join(sorted(wrong)))
         for name, array in mine.items():
             self._backend.copy(array, np.asarray(values[name], array.dtype, order="C"))
+        if mine:
+            self._begin = int(np.asarray(values["schedule_begin"]).item())
+
+    def _clock_parts(self) -> dict[str, Any]:
+        return {"step": self._clock[:1], "schedule_begin": self._clock[1:2]} if self.buffers else {}
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""
@@ -191,22 +242,48 @@ class Optimizer:
         for buffer, hyper in zip(self.buffers, self._hyper, strict=True):
             buffer.backend.copy(hyper, np.array(self.hyper(), self._acc(buffer)))
 
+    def _scheduled(self) -> np.ndarray:
+        if self._table is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: the schedule {type(self._learning_rate).__name__} has no length; "
+                "give it steps=…, or train with fit"
+            )
+        return self._table
+
+    def _write_rates(self) -> None:
+        """Copy the table of rates to device memory, in place where it fits: captured steps read it there."""
+        if not self.buffers or self._table is None:
+            return
+        table = self._table
+        for i, buffer in enumerate(self.buffers):
+            host = table.astype(self._acc(buffer))
+            if self._rates[i].size < len(host):
+                self._rates[i] = buffer.backend.from_host(host)
+                buffer.invalidate_captures()
+            else:
+                buffer.backend.copy(self._rates[i][: len(host)], host)
+        self._backend.copy(self._clock[1:], np.array([self._begin, len(table) - 1], np.int32))
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent; formula in SgdSpec.
 
     Args:
-        learning_rate: step size.
+        learning_rate: step size, or a Schedule of it.
         momentum: at least 0 and below 1.
         nesterov: look ahead along the momentum.
         weight_decay: added to the gradient as weight_decay * parameter.
     """
 
     def __init__(
-        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        learning_rate: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        self._momentum = _number(momentum, "SGD: momentum", 1.0)
+        self._momentum = number(momentum, "SGD: momentum", 1.0)
         if nesterov and not self._momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self._nesterov = bool(nesterov)
@@ -222,21 +299,22 @@ class SGD(Optimizer):
         return self._nesterov
 
     def hyper(self) -> list[float]:
-        return [self.learning_rate, self.momentum, self.weight_decay]
+        return [self.momentum, self.weight_decay]
 
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"velocity": buffer.zeros()} if self.momentum else {}
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, count: Any) -> None:
+    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
         spec = SgdSpec(buffer.count, bool(self.momentum), self.nesterov, buffer.dtype)
-        buffer.backend.sgd_update(buffer.data, state.get("velocity"), buffer.gradient, buffer.flags, hyper, spec)
+        velocity = state.get("velocity")
+        buffer.backend.sgd_update(buffer.data, velocity, buffer.gradient, buffer.flags, hyper, rates, clock, spec)
 
 
 class Adam(Optimizer):
     """Adam; formula and source in AdamSpec.
 
     Args:
-        learning_rate: step size.
+        learning_rate: step size, or a Schedule of it.
         beta_1, beta_2: decay of the first and second moment, at least 0 and below 1.
         epsilon: added to the root of the second moment.
         weight_decay: added to the gradient as weight_decay * parameter.
@@ -249,7 +327,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -261,12 +339,12 @@ class Adam(Optimizer):
         self.epsilon = epsilon
 
     def hyper(self) -> list[float]:
-        return [self.learning_rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay]
+        return [self.beta_1, self.beta_2, self.epsilon, self.weight_decay]
 
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"first_moment": buffer.zeros(), "second_moment": buffer.zeros()}
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, count: Any) -> None:
+    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
         spec = AdamSpec(buffer.count, self.decoupled, buffer.dtype)
         buffer.backend.adam_update(
             buffer.data,
@@ -275,7 +353,8 @@ class Adam(Optimizer):
             buffer.gradient,
             buffer.flags,
             hyper,
-            count,
+            rates,
+            clock,
             spec,
         )
 
@@ -287,7 +366,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | Schedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,

@@ -2,6 +2,9 @@
 //
 // A flag is one byte for SPEC_PER_FLAG elements: bit 0 trainable, bit 1 decayed. A pack of TUNE_WIDTH elements never crosses
 // from one flag to the next, so a thread reads one flag.
+//
+// The learning rate comes from a table in device memory, so that a captured step follows a schedule: clock is [t, begin, last],
+// t the number of this step from 1, begin how many steps were taken when the table began, last its last entry.
 #pragma once
 
 #include "common.cuh"
@@ -9,6 +12,11 @@
 
 static_assert(SPEC_PER_FLAG % TUNE_WIDTH == 0, "a pack has one flag");
 constexpr unsigned TRAINABLE = 1u, DECAYED = 2u;
+
+__device__ __forceinline__ SPEC_ACC scheduled_rate(const SPEC_ACC* rates, const int* clock) {
+  const int entry = clock[0] - 1 - clock[1], last = clock[2];
+  return rates[entry < 0 ? 0 : entry < last ? entry : last];
+}
 
 template <int N>
 struct Width {

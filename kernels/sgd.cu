@@ -3,7 +3,8 @@
 // Computes  g += decay * p where decayed;  sgd_update: p -= rate * g
 //           sgd_momentum_update: v = momentum * v + g;  p -= rate * (SPEC_NESTEROV ? g + momentum * v : v)
 // Layout    parameters p, velocity v, gradients g: count elements of SPEC_T, aligned to TUNE_WIDTH elements (at most 16 bytes);
-//           flags: one byte for SPEC_PER_FLAG elements, bit 0 trainable, bit 1 decayed; hyper: SPEC_ACC [rate, momentum, decay]
+//           flags: one byte for SPEC_PER_FLAG elements, bit 0 trainable, bit 1 decayed; hyper: SPEC_ACC [momentum, decay];
+//           rates, clock: see flat_buffer.cuh
 // Compiled  SPEC_*: SgdSpec;  TUNE_WIDTH: elements a thread (1, 2, 4), TUNE_BLOCK: threads a block;  run time: count
 // Launch    grid (ceil(count / (TUNE_WIDTH * TUNE_BLOCK))), block (TUNE_BLOCK); one thread owns TUNE_WIDTH elements
 // Writes    p and v of trainable elements exactly once, after reading them; the others are not touched, so they keep their bits
@@ -14,8 +15,8 @@
 
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
 sgd_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, const SPEC_T* __restrict__ gradients, const unsigned char* __restrict__ flags,
-           const SPEC_ACC* __restrict__ hyper, long long count) {
-  const SPEC_ACC rate = hyper[0], decay = hyper[2];
+           const SPEC_ACC* __restrict__ hyper, const SPEC_ACC* __restrict__ rates, const int* __restrict__ clock, long long count) {
+  const SPEC_ACC rate = scheduled_rate(rates, clock), decay = hyper[1];
   update_elements(flags, count, [=](long long first, auto width, bool decayed) {
     constexpr int WIDTH = decltype(width)::value;
     Pack<SPEC_T, WIDTH> p = load_pack<WIDTH>(parameters + first);
@@ -33,8 +34,8 @@ sgd_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, const SPEC_T* __restric
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
 sgd_momentum_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, GPUCNN_INOUT SPEC_T* __restrict__ velocity,
                     const SPEC_T* __restrict__ gradients, const unsigned char* __restrict__ flags, const SPEC_ACC* __restrict__ hyper,
-                    long long count) {
-  const SPEC_ACC rate = hyper[0], momentum = hyper[1], decay = hyper[2];
+                    const SPEC_ACC* __restrict__ rates, const int* __restrict__ clock, long long count) {
+  const SPEC_ACC rate = scheduled_rate(rates, clock), momentum = hyper[0], decay = hyper[1];
   update_elements(flags, count, [=](long long first, auto width, bool decayed) {
     constexpr int WIDTH = decltype(width)::value;
     Pack<SPEC_T, WIDTH> p = load_pack<WIDTH>(parameters + first), v = load_pack<WIDTH>(velocity + first);

@@ -171,12 +171,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(s.rows, s.classes),
             a(s.rows, dtype="int32"),
         ),
-        "sgd_update": lambda: (flat(), flat() if s.momentum else None, flat(), *tables(3)),
-        "adam_update": lambda: (flat(), flat(), flat(), flat(), *tables(5), a(1, dtype="int32")),
+        "sgd_update": lambda: (flat(), flat() if s.momentum else None, flat(), *tables(2)),
+        "adam_update": lambda: (flat(), flat(), flat(), flat(), *tables(4)),
     }
 
-    def tables(hyper: int) -> tuple[Any, Any]:
-        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype)
+    def tables(hyper: int) -> tuple[Any, ...]:
+        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype), a(1, dtype=s.acc_dtype), a(3, dtype="int32")
 
     return getattr(b, operation)(*arguments[operation](), s, **options)
 

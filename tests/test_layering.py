@@ -18,7 +18,7 @@ RANKS = (
     ("plans", "devices"),
     ("backends",),
     ("autograd", "parameters", "generator"),
-    ("functional", "initializers"),
+    ("functional", "initializers", "schedules"),
     ("layers", "losses", "metrics", "optimizers", "datasets"),
     ("training",),
     ("model",),

@@ -268,7 +268,15 @@ class Backend(ABC):
     # -- optimizers -----------------------------------------------------------------------------------------------
     @abstractmethod
     def sgd_update(
-        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+        self,
+        parameters: Array,
+        velocity: Array | None,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        rates: Array,
+        clock: Array,
+        spec: SgdSpec,
     ) -> None:
         """One SGD step on a flat buffer."""
 
@@ -281,7 +289,8 @@ class Backend(ABC):
         gradients: Array,
         flags: Array,
         hyper: Array,
-        step: Array,
+        rates: Array,
+        clock: Array,
         spec: AdamSpec,
     ) -> None:
         """One Adam step on a flat buffer."""

@@ -362,7 +362,15 @@ class KernelBackend(Backend):
 
     # -- optimizers -----------------------------------------------------------------------------------------------
     def sgd_update(
-        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+        self,
+        parameters: Array,
+        velocity: Array | None,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        rates: Array,
+        clock: Array,
+        spec: SgdSpec,
     ) -> None:
         if spec.count:
             operands = {
@@ -371,6 +379,8 @@ class KernelBackend(Backend):
                 "gradients": gradients,
                 "flags": flags,
                 "hyper": hyper,
+                "rates": rates,
+                "clock": clock,
                 "count": spec.count,
             }
             self.launcher.run("sgd_update", spec, operands)
@@ -383,7 +393,8 @@ class KernelBackend(Backend):
         gradients: Array,
         flags: Array,
         hyper: Array,
-        step: Array,
+        rates: Array,
+        clock: Array,
         spec: AdamSpec,
     ) -> None:
         if spec.count:
@@ -394,7 +405,8 @@ class KernelBackend(Backend):
                 "gradients": gradients,
                 "flags": flags,
                 "hyper": hyper,
-                "step": step,
+                "rates": rates,
+                "clock": clock,
                 "count": spec.count,
             }
             self.launcher.run("adam_update", spec, operands)

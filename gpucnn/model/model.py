@@ -273,6 +273,8 @@ class Model(Layer):
         samples, labels = self._checked_data(x, y, "fit")
         held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
         self._require_optimizer()
+        if count:
+            self.optimizer.stretch_schedule(count * -(-len(samples) // size))
         runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
 
         def validate() -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Sizes of optimizer steps on one flat buffer of parameters.
 
 `flags` holds one uint8 for every SEGMENT bytes of parameters (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
-Hyper-parameters and the step count stand in device memory, so that a captured step sees them change.
+Hyper-parameters, the table of learning rates and the clock stand in device memory, so that a captured step sees them
+change. `clock` (int32) is [t, begin, last]: t counts steps from 1 and is already advanced for this update, the table
+began when `begin` steps were taken, and `last` is its last entry: rate = rates[clamp(t - 1 - begin, 0, last)].
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def elements_per_flag(dtype: str) -> int:
 class SgdSpec(base.Spec):
     """g += decay * p; v = momentum * v + g; p -= rate * (g + momentum * v if nesterov else v).
 
-    hyper (acc_dtype): [rate, momentum, decay]. Without momentum there is no velocity: p -= rate * g.
+    hyper (acc_dtype): [momentum, decay]. Without momentum there is no velocity: p -= rate * g.
     """
 
     count: int
@@ -54,7 +56,7 @@ class SgdSpec(base.Spec):
 class AdamSpec(base.Spec):
     """Adam (Kingma & Ba 2015) or, `decoupled`, AdamW (Loshchilov & Hutter 2019).
 
-    hyper (acc_dtype): [rate, beta1, beta2, epsilon, decay]; step: int32 [t], already advanced for this update;
+    hyper (acc_dtype): [beta1, beta2, epsilon, decay];
     p -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon), AdamW also p -= rate * decay * p before.
     """
 

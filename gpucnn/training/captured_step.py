@@ -33,6 +33,7 @@ class Recording:
         self._leaves: list[ReferenceType[Tensor]] = []
         self._buffers: list[ParameterBuffer] = []
         self._frozen: list[Parameter] = []
+        self._generations: list[int] = []
 
     @property
     def ready(self) -> bool:
@@ -66,6 +67,7 @@ class Recording:
         self._allocations = log
         buffers = [p.buffer for p in _alive(self._leaves) if isinstance(p, Parameter) and p.buffer is not None]
         self._buffers = list({id(b): b for b in buffers}.values())
+        self._generations = [b.generation for b in self._buffers]
         self._frozen = [p for b in self._buffers for p in b.parameters if not p.trainable]
         return result
 
@@ -84,6 +86,8 @@ class Recording:
     def _check_model(self) -> None:
         if any(b.retired for b in self._buffers):
             raise DeviceError("captured step: a model it trains was rebuilt or moved; capture it again")
+        if self._generations != [b.generation for b in self._buffers]:
+            raise DeviceError("captured step: its optimizer follows another schedule since; capture it again")
         for p in self._frozen:
             if p.trainable:
                 raise DeviceError(f"captured step: {p.label} was frozen when it was captured; capture it again")

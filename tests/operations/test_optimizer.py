@@ -30,9 +30,18 @@ def bits(x: np.ndarray) -> np.ndarray:
     return x.view({4: np.uint32, 8: np.uint64}[x.dtype.itemsize])
 
 
-def run_sgd(backend: Backend, spec: SgdSpec, p, v, g, flags, hyper) -> tuple[np.ndarray, np.ndarray | None]:
+def scheduled(t: int, rate: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rates, clock) whose entry for step t is `rate`; every other entry is a trap."""
+    rates = np.full(5, 1e30, dtype)
+    rates[2] = rate
+    return rates, np.array([t, t - 3, 4], np.int32)
+
+
+def run_sgd(backend: Backend, spec: SgdSpec, p, v, g, flags, hyper, table=None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Take a step; hyper starts with the rate, which is looked up in `table` (rates, clock)."""
     held_p, held_v = backend.from_host(p), backend.from_host(v) if spec.momentum else None
-    backend.sgd_update(held_p, held_v, backend.from_host(g), backend.from_host(flags), backend.from_host(hyper), spec)
+    rest = (g, flags, hyper[1:], *(table or scheduled(7, hyper[0], spec.acc_dtype)))
+    backend.sgd_update(held_p, held_v, *(backend.from_host(np.ascontiguousarray(a)) for a in rest), spec)
     return backend.to_host(held_p), backend.to_host(held_v) if spec.momentum else None
 
 
@@ -68,7 +77,8 @@ def run_adam(
     backend: Backend, spec: AdamSpec, p, m, v, g, flags, hyper, t: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     held = [backend.from_host(a) for a in (p, m, v)]
-    rest = [backend.from_host(a) for a in (g, flags, hyper, np.array([t], np.int32))]
+    table = scheduled(t, hyper[0], spec.acc_dtype)
+    rest = [backend.from_host(np.ascontiguousarray(a)) for a in (g, flags, hyper[1:], *table)]
     backend.adam_update(*held, *rest, spec)
     p, m, v = (backend.to_host(a) for a in held)
     return p, m, v
@@ -105,6 +115,16 @@ def test_adam_bias_correction_is_exact_at_every_step(backend, t):
         *(a.astype(np.float64) for a in (zero, zero, zero, g)), ones, ~ones, *hyper.astype(np.float64), t, False
     )
     harness.compare(p, want, spec, spec.terms("adam_update"))
+
+
+@pytest.mark.parametrize(("t", "entry"), [(1, 0), (10, 0), (11, 0), (12, 1), (14, 3), (15, 3), (2_000_000_000, 3)])
+def test_the_rate_is_the_entry_of_the_step(backend, t, entry):
+    """The table began after 10 steps: before and behind it stand its first and its last entry."""
+    rates, clock = np.array([1, 2, 4, 8, 1e30], np.float32), np.array([t, 10, 3], np.int32)
+    p, g, flags = np.zeros(3, np.float32), -np.ones(3, np.float32), np.array([TRAINABLE], np.uint8)
+    spec, hyper = SgdSpec(3, False, False, "float32"), np.zeros(3, np.float32)
+    moved, _ = run_sgd(backend, spec, p, p, g, flags, hyper, (rates, clock))
+    np.testing.assert_array_equal(moved, np.full(3, rates[entry]))
 
 
 @pytest.mark.parametrize("decoupled", [False, True])

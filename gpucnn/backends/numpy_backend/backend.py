@@ -313,9 +313,17 @@ class NumpyBackend(Backend):
     # -- optimizers --------------------------------------------------------------------------------------------------
     @_quiet
     def sgd_update(
-        self, parameters: Array, velocity: Array | None, gradients: Array, flags: Array, hyper: Array, spec: SgdSpec
+        self,
+        parameters: Array,
+        velocity: Array | None,
+        gradients: Array,
+        flags: Array,
+        hyper: Array,
+        rates: Array,
+        clock: Array,
+        spec: SgdSpec,
     ) -> None:
-        optimizers.sgd(parameters, velocity, gradients, flags, hyper, spec)
+        optimizers.sgd(parameters, velocity, gradients, flags, hyper, rates, clock, spec)
 
     @_quiet
     def adam_update(
@@ -326,7 +334,8 @@ class NumpyBackend(Backend):
         gradients: Array,
         flags: Array,
         hyper: Array,
-        step: Array,
+        rates: Array,
+        clock: Array,
         spec: AdamSpec,
     ) -> None:
-        optimizers.adam(parameters, first_moment, second_moment, gradients, flags, hyper, step, spec)
+        optimizers.adam(parameters, first_moment, second_moment, gradients, flags, hyper, rates, clock, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +21,12 @@ def sgd(
     gradients: np.ndarray,
     flags: np.ndarray,
     hyper: np.ndarray,
+    rates: np.ndarray,
+    clock: np.ndarray,
     spec: SgdSpec,
 ) -> None:
     """One step of stochastic gradient descent."""
-    rate, momentum, decay = hyper
+    rate, (momentum, decay) = _rate(rates, clock), hyper
     for part, decayed in _trainable(flags, spec.count, spec.dtype):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
         if decayed and decay:
@@ -43,13 +46,14 @@ def adam(
     gradients: np.ndarray,
     flags: np.ndarray,
     hyper: np.ndarray,
-    step: np.ndarray,
+    rates: np.ndarray,
+    clock: np.ndarray,
     spec: AdamSpec,
 ) -> None:
     """One step of Adam or AdamW."""
     accumulation = np.dtype(dtypes.accumulator(spec.dtype)).type
-    rate, beta1, beta2, epsilon, decay = hyper
-    t = int(step.reshape(-1)[0])
+    rate, (beta1, beta2, epsilon, decay) = _rate(rates, clock), hyper
+    t = int(clock[0])
     correction1, correction2 = (accumulation(1 - float(beta) ** t) for beta in (beta1, beta2))
     for part, decayed in _trainable(flags, spec.count, spec.dtype):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
@@ -71,6 +75,13 @@ def adam(
         m *= rate
         m /= v
         store(p - m, parameters[part])
+
+
+def _rate(rates: np.ndarray, clock: np.ndarray) -> np.floating[Any]:
+    """Return the rate of this step from the table."""
+    t, begin, last = (int(n) for n in clock)
+    rate: np.floating[Any] = rates[min(max(t - 1 - begin, 0), last)]
+    return rate
 
 
 def _trainable(flags: np.ndarray, count: int, dtype: str) -> Iterator[tuple[slice, bool]]:

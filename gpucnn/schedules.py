@@ -1,0 +1,172 @@
+"""Learning rates that change from step to step.
+
+A schedule is a function of the step; an optimizer tabulates it in float64 on the host and keeps the table in device
+memory, so captured steps follow it and every backend uses the same rates.
+
+Without `steps` a schedule lasts as long as the `fit` that it is used in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpucnn.specs.base import integer
+
+
+def number(value: Any, what: str, below: float = math.inf) -> float:
+    """Return a real number of at least 0 and below a bound as a float; a ValueError that names `what` for others."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if real and 0.0 <= value < below:
+        return float(value)
+    upper = "" if math.isinf(below) else f" and below {below:g}"
+    raise ValueError(f"{what} must be a number of at least 0{upper}, got {value!r}")
+
+
+def _share(value: Any, what: str) -> float:
+    share = number(value, what)
+    if share > 1.0:
+        raise ValueError(f"{what} must be a number from 0 to 1, got {value!r}")
+    return share
+
+
+class Schedule:
+    """Base of schedules. A subclass defines `rate(done)`.
+
+    Args:
+        learning_rate: the largest rate, at least 0.
+        steps: how many steps it lasts, at least 1; later steps have the last rate. None: the length of the `fit`.
+    """
+
+    def __init__(self, learning_rate: float, steps: int | None = None) -> None:
+        self.learning_rate = number(learning_rate, f"{type(self).__name__}: learning_rate")
+        self.steps = None if steps is None else integer(steps, f"{type(self).__name__}: steps", 1)
+
+    def rate(self, done: float) -> float:
+        """Return the rate when a share `done` (0 at the first step, below 1) of the schedule is over."""
+        raise TypeError(f"{type(self).__name__} does not define rate(self, done)")
+
+    def table(self, steps: int) -> np.ndarray:
+        """Return the rates of steps 0 to steps - 1, float64."""
+        return np.array([self.rate(step / steps) for step in range(steps)])
+
+
+class Linear(Schedule):
+    """Fall in a straight line from `learning_rate` to `final` times it."""
+
+    def __init__(self, learning_rate: float, steps: int | None = None, *, final: float = 0.0) -> None:
+        super().__init__(learning_rate, steps)
+        self.final = _share(final, "Linear: final")
+
+    def rate(self, done: float) -> float:
+        return self.learning_rate * (1.0 - (1.0 - self.final) * done)
+
+
+class Cosine(Schedule):
+    """Fall along half a cosine from `learning_rate` to `final` times it.
+
+    Source: Loshchilov & Hutter, "SGDR", arXiv:1608.03983, without restarts.
+
+    >>> [round(float(r), 3) for r in Cosine(1.0).table(4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+
+    def __init__(self, learning_rate: float, steps: int | None = None, *, final: float = 0.0) -> None:
+        super().__init__(learning_rate, steps)
+        self.final = _share(final, "Cosine: final")
+
+    def rate(self, done: float) -> float:
+        return self.learning_rate * (self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+class Step(Schedule):
+    """Multiply by `factor` after each of `drops` equal parts but the last.
+
+    >>> [float(r) for r in Step(1.0, drops=2, factor=0.5).table(6)]
+    [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    def __init__(self, learning_rate: float, steps: int | None = None, *, drops: int = 2, factor: float = 0.1) -> None:
+        super().__init__(learning_rate, steps)
+        self.drops = integer(drops, "Step: drops", 1)
+        self.factor = _share(factor, "Step: factor")
+
+    def rate(self, done: float) -> float:
+        return self.learning_rate * self.factor ** math.floor(done * (self.drops + 1) + 1e-9)
+
+
+class OneCycle(Schedule):
+    """Rise along half a cosine from start * learning_rate to learning_rate, then fall to final * learning_rate.
+
+    Args:
+        learning_rate: the peak.
+        rise: share of the steps before the peak.
+        start, final: first and last rate as shares of the peak.
+
+    Source: Smith & Topin, "Super-convergence", arXiv:1708.07120, with PyTorch's cosine form.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        steps: int | None = None,
+        *,
+        rise: float = 0.3,
+        start: float = 0.04,
+        final: float = 4e-6,
+    ) -> None:
+        super().__init__(learning_rate, steps)
+        self.rise = _share(rise, "OneCycle: rise")
+        self.start = _share(start, "OneCycle: start")
+        self.final = _share(final, "OneCycle: final")
+
+    def rate(self, done: float) -> float:
+        if done < self.rise:
+            begin, end, part = self.start, 1.0, done / self.rise
+        else:
+            begin, end, part = 1.0, self.final, (done - self.rise) / max(1.0 - self.rise, 1e-12)
+        return self.learning_rate * (end + (begin - end) * 0.5 * (1.0 + math.cos(math.pi * part)))
+
+
+class WarmUp(Schedule):
+    """Rise in a straight line over the first `share` of the steps, then follow another schedule for the rest.
+
+    >>> [round(float(r), 2) for r in WarmUp(Linear(1.0), share=0.5).table(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+
+    def __init__(self, then: Schedule, steps: int | None = None, *, share: float = 0.05) -> None:
+        if not isinstance(then, Schedule):
+            raise TypeError(f"WarmUp: expected a Schedule to follow, got {type(then).__name__}")
+        super().__init__(then.learning_rate, then.steps if steps is None else steps)
+        self.then = then
+        self.share = _share(share, "WarmUp: share")
+
+    def table(self, steps: int) -> np.ndarray:
+        rising = min(round(self.share * steps), steps - 1)
+        ramp = self.then.table(steps - rising)
+        return np.concatenate([ramp[0] * np.arange(1, rising + 1) / max(rising, 1), ramp])
+
+
+_NAMED: dict[str, Callable[[float], float | Schedule]] = {
+    "constant": lambda learning_rate: learning_rate,
+    "linear": Linear,
+    "cosine": Cosine,
+    "step": Step,
+    "one_cycle": OneCycle,
+}
+NAMES = tuple(_NAMED)
+
+
+def get(name: str, learning_rate: float) -> float | Schedule:
+    """Return the schedule of a name over a whole `fit`, with default settings: what an optimizer takes as its rate.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in _NAMED:
+        raise ValueError(f"unknown schedule {name!r}; known: {', '.join(NAMES)}")
+    return _NAMED[name](learning_rate)
