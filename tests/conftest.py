@@ -1,6 +1,7 @@
 """Backends for the tests: numpy always, emulated where g++ is, cuda where a GPU is.
 
---require-gpu turns a missing GPU into a failure; --all-cases runs the whole product of cases, not a covering set.
+--require-gpu turns a missing GPU into a failure; --all-cases runs the whole product of cases, not a covering set;
+--all-defects plants every defect of tests/planted, not one of each kind.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-cases", action="store_true", help="run the whole product of cases, candidates and dtypes")
+    parser.addoption("--all-defects", action="store_true", help="plant every defect of tests/planted (takes hours)")
     parser.addoption("--require-gpu", action="store_true", help="fail instead of skip when there is no GPU")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the rows beyond the covering set out (they would drown the report as skips), unless asked for."""
-    if not config.getoption("--all-cases"):
-        kept = [item for item in items if item.get_closest_marker("all_cases") is None]
-        dropped = [item for item in items if item.get_closest_marker("all_cases") is not None]
-        if dropped:
-            config.hook.pytest_deselected(items=dropped)
-            items[:] = kept
+    beyond = [name for name in ("all_cases", "all_defects") if not config.getoption(f"--{name.replace('_', '-')}")]
+    dropped = [item for item in items if any(item.get_closest_marker(name) for name in beyond)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        left_out = set(dropped)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,6 @@
 """Defects planted in the real kernels by source substitution: the family's own tests must fail on each.
 
-By default one of each kind that DESIGN.md's reviewers ask for; --all-cases plants every one of tests/planted.
+By default one of each kind that DESIGN.md's reviewers ask for; --all-defects plants every one of tests/planted.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ REQUIRED = {
 
 
 def rows() -> list[object]:
-    """Return params (family, name, file, original, replacement), those beyond the required kinds under all_cases."""
+    """Return params (family, name, file, original, replacement), those beyond the required kinds under all_defects."""
     params, left = [], set(REQUIRED)
     for family, defects in FAMILIES.items():
         for name, file, original, replacement in defects:
             kind = next(((f, start) for f, start in left if f == family and name.startswith(start)), None)
             left.discard(kind)
-            marks = [] if kind else [pytest.mark.all_cases]
+            marks = [] if kind else [pytest.mark.all_defects]
             params.append(
                 pytest.param(family, file, original, replacement, marks=marks, id=f"{family}-{name.replace(' ', '_')}")
             )
