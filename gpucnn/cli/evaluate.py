@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from gpucnn import zoo
-from gpucnn.cli.options import backend_option, data_options, load_dataset, standardised
+from gpucnn.cli.options import backend_option, data_options, load_dataset
 from gpucnn.cli.train import WEIGHTS
+from gpucnn.datasets import Preparation
 from gpucnn.errors import CheckpointError
 from gpucnn.model import Model
 from gpucnn.training.weights import read_weights
@@ -50,7 +51,8 @@ def command(run_or_file: Path, dataset: str, data_dir: Path | None, batch_size: 
     """Test trained weights: RUN_OR_FILE is a run folder or a weight file."""
     model, settings = load_trained(run_or_file)
     _, (images, y_test) = load_dataset(dataset, data_dir)
-    x_test = standardised(images, settings["mean"], settings["deviation"])
+    height, width, _ = settings["input_shape"]
+    x_test = Preparation((height, width), settings["mean"], settings["deviation"])(images)
     result = model.evaluate(x_test, y_test, batch_size=batch_size, return_dict=True)
     if as_json:
         click.echo(json.dumps({"loss": result["loss"], "accuracy": result["acc"], "count": result["count"]}))

@@ -59,20 +59,3 @@ def load_dataset(name: str, data_dir: Path | None) -> tuple[Split, Split]:
         DataError: the files are missing or damaged.
     """
     return digits.load_data() if name == "digits" else mnist.load_data(data_dir)
-
-
-def statistics(images: np.ndarray) -> tuple[float, float]:
-    """Return the mean and standard deviation of all pixels, what `standardised` needs."""
-    return float(images.mean(dtype=np.float64)), float(images.std(dtype=np.float64))
-
-
-def standardised(images: np.ndarray, mean: float, deviation: float) -> np.ndarray:
-    """Return uint8 images (N, H, W) as float32 (N, H, W, 1), (pixel - mean) / deviation.
-
-    Raises:
-        ValueError: the deviation is not above 0.
-    """
-    if not deviation > 0:
-        raise ValueError(f"images cannot be standardised: their standard deviation is {deviation}")
-    result: np.ndarray = (images[..., None].astype(np.float32) - np.float32(mean)) / np.float32(deviation)
-    return result

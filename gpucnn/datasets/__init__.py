@@ -3,5 +3,6 @@
 from gpucnn.datasets import digits, mnist
 from gpucnn.datasets.idx import read_idx, write_idx
 from gpucnn.datasets.loader import Batches, batch_order
+from gpucnn.datasets.preparation import Preparation
 
-__all__ = ["Batches", "batch_order", "digits", "mnist", "read_idx", "write_idx"]
+__all__ = ["Batches", "Preparation", "batch_order", "digits", "mnist", "read_idx", "write_idx"]

@@ -18,6 +18,7 @@ from gpu_sections.worker import call
 _SEEDS = (0, 1, 2)
 _EPOCHS = 3
 _BATCH = 64
+_SHAPE = (32, 32, 1)
 _REQUIRED = 0.987
 """Test accuracy that the three seeds must reach on average."""
 
@@ -36,7 +37,7 @@ def run(settings: Settings, outcome: Outcome) -> None:
         return
     seeds, epochs, batch = ((0,), 2, 8) if settings.tiny else (_SEEDS, _EPOCHS, _BATCH)
     table = outcome.table(
-        f"LeNet-5, {epochs} epochs, batch {batch}, Adam 1e-3, {len(train[0]):,} training images"
+        f"LeNet-5, {epochs} epochs, batch {batch}, Adam 1e-3 falling along a cosine, {len(train[0]):,} training images"
         + (" (drawn digits on the EMULATED device)" if settings.tiny else ""),
         ["seed", "test accuracy", *(f"epoch {i + 1}, seconds" for i in range(epochs)), "images a second, last epoch"],
     )
@@ -61,19 +62,20 @@ def run(settings: Settings, outcome: Outcome) -> None:
 
 
 def _data(settings: Settings) -> tuple[Split, Split]:
-    from gpucnn.datasets import digits, mnist
+    """Return what `gpucnn train` learns from: ((x, y) of training, (x, y) of test)."""
+    from gpucnn.datasets import Preparation, digits, mnist
 
-    splits = digits.load_data(train=20, test=10) if settings.tiny else mnist.load_data(settings.data_dir)
-    train, test = ((x[..., None].astype(np.float32) / 255, y) for x, y in splits)
-    return train, test
+    train, test = digits.load_data(train=20, test=10) if settings.tiny else mnist.load_data(settings.data_dir)
+    prepare = Preparation.of(train[0], _SHAPE[:2])
+    return (prepare(train[0]), train[1]), (prepare(test[0]), test[1])
 
 
 def _train(train: Split, seed: int, epochs: int, batch: int) -> tuple[Any, dict[str, list[float]]]:
     import gpucnn
 
     gpucnn.seed(seed)
-    model = gpucnn.zoo.lenet5()
-    model.compile(optimizer=gpucnn.optimizers.Adam(1e-3), metrics=["acc"])
+    model = gpucnn.zoo.lenet5(_SHAPE)
+    model.compile(optimizer=gpucnn.optimizers.Adam(gpucnn.schedules.Cosine(1e-3)), metrics=["acc"])
     return model, model.fit(*train, batch_size=batch, epochs=epochs, verbose=0).history
 
 
@@ -86,7 +88,7 @@ def _check_weight_file(outcome: Outcome, model: Any, test: Split, expected: dict
         return
     with tempfile.TemporaryDirectory() as folder:
         gpucnn.save_weights(model, Path(folder) / "model.safetensors")
-        other = gpucnn.zoo.lenet5()
+        other = gpucnn.zoo.lenet5(_SHAPE)
         other.compile(metrics=["acc"])
         gpucnn.load_weights(other, Path(folder) / "model.safetensors")
     result = other.evaluate(*test, batch_size=500, return_dict=True)
