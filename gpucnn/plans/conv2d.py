@@ -1,6 +1,8 @@
-"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group.
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, tensor cores.
 
-Every candidate of an operation adds in the same order, so a tuner may choose freely among them without changing a bit.
+Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. The direct kernels and the
+implicit GEMM add in the same order; each way to use tensor cores has an order of its own. Tensor cores come first for
+float16, bfloat16 and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
+from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -57,7 +60,8 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
             grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
             yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
 
-    yield from _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    on_cuda_cores = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, alignment), spec)
 
 
 def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -127,6 +131,16 @@ def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhi
         yield from tiled
         if worthwhile:
             yield direct
+
+
+def _by_precision(on_cuda_cores: Iterator[Plan], on_tensor_cores: Iterator[Plan], spec: Conv2dSpec) -> Iterator[Plan]:
+    """Yield both, first the tensor cores unless they would replace multiply-adds of whole float32 operands."""
+    if spec.dtype == "float32" and spec.precision == "float32":
+        yield from on_cuda_cores
+        yield from on_tensor_cores
+    else:
+        yield from on_tensor_cores
+        yield from on_cuda_cores
 
 
 def _direct(
