@@ -24,18 +24,9 @@
 
 constexpr int COLUMN_TILES = ceil_div(GROUP_K, COLUMNS);
 constexpr int VECTOR_K = GROUP_K % VECTOR == 0 ? VECTOR : 1;
-constexpr int OFF_IMAGE = -(1 << 30);
 
 static_assert(GROUP_C % VECTOR == 0, "a chunk lies within one tap");
-static_assert(H < -OFF_IMAGE && W < -OFF_IMAGE, "a row that is OFF_IMAGE reaches no pixel");
-static_assert((long long)(R + DEPTH) * DILATION_H < -OFF_IMAGE && (long long)(S + DEPTH) * DILATION_W < -OFF_IMAGE,
-              "a tap beyond the filter's end stays within int, and within a row that is OFF_IMAGE");
-
-// Where the window of an output position starts: its element of x at channel 0, and its pixel, perhaps in the padding.
-struct alignas(16) WindowStart {
-  long long element;
-  int h, w;
-};
+static_assert(misses_image(DEPTH), "taps of a row that is OFF_IMAGE reach no pixel and stay within int");
 
 struct ImageOperand {
   typedef OperandTile<ROWS, true> Tile;
@@ -82,11 +73,7 @@ conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
   const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / (COLUMN_TILES * GROUPS) * ROWS;
   const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS), first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
 
-  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
-    const OutputPosition at = output_position(first_row + row);
-    const int h = at.p * STRIDE_H - PAD_TOP, w = at.q * STRIDE_W - PAD_LEFT;
-    windows[row] = {at.n * IMAGE + ((long long)h * W + w) * C, first_row + row < positions ? h : OFF_IMAGE, w};
-  }
+  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) windows[row] = window_start(first_row + row, positions);
   __syncthreads();
 
   const ImageOperand image{x + group * GROUP_C, windows};

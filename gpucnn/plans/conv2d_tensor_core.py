@@ -54,7 +54,7 @@ class _Tile:
 _128X128 = _Tile(128, 128, 64, 64, 64, 4)
 _128X64 = _Tile(128, 64, 64, 32, 64, 4)
 _64X64 = _Tile(64, 64, 32, 32, 128, 3)
-_128X32 = _Tile(128, 32, 32, 32, 64, 4)
+_128X32, _32X128 = _Tile(128, 32, 32, 32, 64, 4), _Tile(32, 128, 32, 32, 64, 4)
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,40 @@ def products(spec: Conv2dSpec) -> tuple[Product, ...]:
     return (rounded, split) if spec.precision == "tf32" else (split,)
 
 
-def forward(spec: Conv2dSpec, alignment: int) -> Iterator[Plan]:
+def forward(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
     """Yield Plans of the convolution with its bias and activation."""
     if _legal(spec, alignment, spec.c // spec.groups):
         filters = spec.k // spec.groups
         for product in products(spec):
             for tile in _by_columns(filters, spec.p * spec.q, product):
                 grid = ceil_div(spec.n * spec.p * spec.q, tile.rows) * spec.groups * ceil_div(filters, tile.columns)
-                yield _plan("conv2d_forward", spec, spec.macros(), product, tile, grid, "r, s, c")
+                yield _plan("conv2d_forward", spec, macros, product, tile, grid, "r, s, c")
+
+
+def backward_input(
+    spec: Conv2dSpec, macros: Mapping[str, object], alignment: int, phases: int, pixels_of_phase: int
+) -> Iterator[Plan]:
+    """Yield Plans of the gradient of the input; `pixels_of_phase` are those of one image."""
+    channels, filters = spec.c // spec.groups, spec.k // spec.groups
+    if _legal(spec, alignment, channels, filters):
+        for product in products(spec):
+            for tile in _by_columns(channels, pixels_of_phase, product):
+                products_of_tile = phases * spec.groups * ceil_div(channels, tile.columns)
+                grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * products_of_tile
+                yield _plan("conv2d_backward_input", spec, macros, product, tile, grid, "r, s, k")
+
+
+def backward_weight(
+    spec: Conv2dSpec, macros: Mapping[str, object], alignment: int, chunks: int, order: str
+) -> Iterator[Plan]:
+    """Yield the first launch of Plans of the gradient of the weight, as Plans whose summation names both launches."""
+    channels, filters = spec.c // spec.groups, spec.k // spec.groups
+    columns = spec.r * spec.s * channels
+    if _legal(spec, alignment, channels, filters):
+        for product in products(spec):
+            for tile in _by_rows(filters, columns, product):
+                grid = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+                yield _plan("conv2d_backward_weight", spec, macros, product, tile, grid, order)
 
 
 def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
@@ -109,6 +135,15 @@ def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[_T
     tall = (_128X64, _64X64) if rows_per_image >= 256 else (_64X64, _128X64)
     # Split operands and the groups' sums take the registers of larger parts.
     return tall if product.split or columns <= _64X64.columns else (_128X128, *tall)
+
+
+def _by_rows(rows: int, columns: int, product: Product) -> tuple[_Tile, ...]:
+    """Return tiles that waste little of a product with so many rows and columns."""
+    if rows <= _32X128.rows:
+        return (_32X128,)
+    if rows <= _64X64.rows:
+        return (_64X64,)
+    return (_128X64, _64X64) if product.split or columns <= _128X64.columns else (_128X128, _128X64, _64X64)
 
 
 def _plan(

@@ -12,7 +12,7 @@ from gpucnn.limits import CAPABILITIES, limits_of
 from gpucnn.plans import Plan
 from gpucnn.specs import Conv2dSpec
 
-OPERATIONS = ("conv2d_forward",)
+OPERATIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 EVERY_CASE = pytest.mark.parametrize("case", TENSOR_CORE_CASES)
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS)
@@ -104,7 +104,15 @@ def test_float64_and_wrapping_sizes_have_none(operation):
 def blocks(operation: str, spec: Conv2dSpec, plan: Plan) -> int:
     """Return how many tiles the product has."""
     rows, columns, group_k = sizes(plan)["ROWS"], sizes(plan)["COLUMNS"], spec.k // spec.groups
-    return tiles(spec.n * spec.p * spec.q, rows) * spec.groups * tiles(group_k, columns)
+    group_c, positions = spec.c // spec.groups, spec.n * spec.p * spec.q
+    if operation == "conv2d_forward":
+        return tiles(positions, rows) * spec.groups * tiles(group_k, columns)
+    if operation == "conv2d_backward_weight":
+        of_group = tiles(group_k, rows) * tiles(spec.r * spec.s * group_c, columns)
+        return tiles(positions, sizes(plan)["CHUNK"]) * spec.groups * of_group
+    of_phase = tiles(spec.h, spec.stride[0]) * tiles(spec.w, spec.stride[1])
+    phases = len({(h % spec.stride[0], w % spec.stride[1]) for h in range(spec.h) for w in range(spec.w)})
+    return tiles(spec.n * of_phase, rows) * phases * spec.groups * tiles(group_c, columns)
 
 
 @EVERY_OPERATION
@@ -121,3 +129,27 @@ def test_grids_cover_the_work_exactly_and_blocks_fit(operation, case, kind):
         stage = (number["ROWS"] + number["COLUMNS"]) * number["DEPTH"] * item
         assert launch.shared_bytes == number["STAGES"] * stage
         assert launch.shared_bytes + 16 * number["ROWS"] <= min(limits_of(c).shared_bytes for c in CAPABILITIES[1:])
+
+
+@EVERY_CASE
+@EVERY_KIND
+def test_the_second_launch_is_the_one_of_the_other_algorithms(case, kind):
+    spec = TENSOR_CORE_CASES[case](kind)
+    every = every_candidate("conv2d_backward_weight", spec)
+    assert len({(plan.workspace_bytes, plan.launches[1]) for plan in every}) == 1
+    for plan in candidates("conv2d_backward_weight", spec):
+        assert sizes(plan)["CHUNK"] % sizes(plan)["DEPTH"] == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("conv2d_forward", {"128x128", "128x64", "64x64", "128x32"}),
+        ("conv2d_backward_input", {"128x128", "128x64", "64x64", "128x32"}),
+        ("conv2d_backward_weight", {"128x128", "128x64", "64x64", "32x128"}),
+    ],
+)
+def test_the_cases_reach_every_tile(operation, expected):
+    for kind in KINDS:
+        reached = {plan.variant for make in TENSOR_CORE_CASES.values() for plan in candidates(operation, make(kind))}
+        assert reached == expected - ({"128x128"} if kind == "float32" else set())
