@@ -240,7 +240,7 @@ __device__ __forceinline__ void add_up(const Left& left, const Right& right, int
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<STAGES - 2>();
-    __syncthreads();  // the tile that is read now has come, and nobody reads any more the one that is written now
+    __syncthreads();  // the tile read now has come, and nobody reads any more the one written now
     if (step + STAGES - 1 < steps) {
       left.copy(step + STAGES - 1, writing);
       right.copy(step + STAGES - 1, writing + LEFT);

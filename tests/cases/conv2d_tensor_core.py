@@ -24,11 +24,11 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "groups_2": (
         (2, 9, 7, 32),
         (48, 2, 3, 16),
-        {"groups": 2, "stride": (2, 3), "padding": 1, "bias": True, "activation": "leaky_relu", "slope": 0.25},
+        {"groups": 2, "stride": (2, 3), "padding": 1, "bias": True, "activation": "relu"},
     ),
     "wide": ((1, 17, 17, 72), (80, 1, 2, 72), {"activation": "relu"}),
-    "filters_beyond_vectors": ((1, 7, 6, 8), (13, 3, 3, 8), {"padding": 1, "bias": True, "activation": "relu"}),
-    "one_step": ((2, 5, 5, 8), (8, 1, 1, 8), {}),
+    "filters_beyond_vectors": ((1, 7, 6, 8), (13, 3, 3, 8), {"padding": 1, "bias": True, "activation": "leaky_relu"}),
+    "one_step_and_three_chunks": ((2, 17, 17, 8), (8, 1, 1, 8), {}),
 }
 
 
