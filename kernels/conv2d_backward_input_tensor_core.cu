@@ -42,8 +42,9 @@ struct GradientOperand {
     for (int i = 0; i < Tile::COUNT; ++i) {
       if (!Tile::copies(i)) continue;
       const PairedOutput output = outputs[Tile::line(i)];
-      const bool valid = tap.i < rows.count && inside(output.p - up, P) && inside(output.q - left, Q);
-      Tile::copy(tile, i, valid ? dy + output.element + shift : dy, valid);
+      // The operator & leaves no branches.
+      const bool valid = (tap.i < rows.count) & inside(output.p - up, P) & inside(output.q - left, Q);
+      Tile::copy(tile, i, dy + output.element + shift, valid);
     }
   }
 };
@@ -62,8 +63,8 @@ struct FilterOperand {
       if (!Tile::copies(i)) continue;
       const Tap tap(step * DEPTH + Tile::line(i), columns);
       const int stored = stored_tap(rows.first + tap.i * rows.TAP_STEP, columns.first + tap.j * columns.TAP_STEP);
-      const bool valid = tap.i < rows.count && c < GROUP_C;
-      Tile::copy(tile, i, valid ? weight + tap.k * FILTER + stored * GROUP_C + c : weight, valid);
+      const SPEC_T* source = weight + (long long)tap.k * FILTER + (long long)stored * GROUP_C + c;
+      Tile::copy(tile, i, source, tap.i < rows.count && c < GROUP_C);
     }
   }
 };

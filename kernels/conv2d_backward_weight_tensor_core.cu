@@ -43,8 +43,7 @@ struct GradientOperand {
     for (int i = 0; i < Tile::COUNT; ++i) {
       if (!Tile::copies(i)) continue;
       const unsigned m = begin + step * DEPTH + Tile::line(i);
-      const bool valid = m < end && k < GROUP_K;
-      Tile::copy(tile, i, valid ? dy + (long long)m * K + k : dy, valid);
+      Tile::copy(tile, i, dy + (long long)m * K + k, m < end && k < GROUP_K);
     }
   }
 };
@@ -71,8 +70,9 @@ struct ImageOperand {
       const unsigned m = begin + step * DEPTH + Tile::line(i);
       const OutputPosition at = output_position(m);
       const int h = at.p * STRIDE_H + from_top, w = at.q * STRIDE_W + from_left;
-      const bool valid = m < end && used && inside(h, H) && inside(w, W);
-      Tile::copy(tile, i, valid ? x + at.n * IMAGE + (unsigned)((h * W + w) * C + c) : x, valid);
+      // The operator & leaves no branches.
+      const bool valid = (m < end) & used & inside(h, H) & inside(w, W);
+      Tile::copy(tile, i, x + at.n * IMAGE + ((long long)h * W + w) * C + c, valid);
     }
   }
 };

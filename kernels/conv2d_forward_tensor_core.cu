@@ -41,8 +41,9 @@ struct ImageOperand {
     for (int i = 0; i < Tile::COUNT; ++i) {
       if (!Tile::copies(i)) continue;
       const WindowStart window = windows[Tile::line(i)];
-      const bool valid = depth < FILTER && inside(window.h + down, H) && inside(window.w + across, W);
-      Tile::copy(tile, i, valid ? x + window.element + shift : x, valid);
+      // The operator & leaves no branches.
+      const bool valid = (depth < FILTER) & inside(window.h + down, H) & inside(window.w + across, W);
+      Tile::copy(tile, i, x + window.element + shift, valid);
     }
   }
 };
@@ -59,8 +60,7 @@ struct FilterOperand {
     for (int i = 0; i < Tile::COUNT; ++i) {
       if (!Tile::copies(i)) continue;
       const int k = first + Tile::line(i);
-      const bool valid = depth < FILTER && k < GROUP_K;
-      Tile::copy(tile, i, valid ? weight + k * FILTER + element : weight, valid);
+      Tile::copy(tile, i, weight + (long long)k * FILTER + element, depth < FILTER && k < GROUP_K);
     }
   }
 };

@@ -141,15 +141,19 @@ __device__ __forceinline__ bool is_finite(float value) { return fabsf(value) <= 
 template <bool GUARDED>
 __device__ __forceinline__ unsigned split(unsigned& bits) {
   const unsigned all = bits;
-  bits = to_tf32(__uint_as_float(all));
-  // The largest floats round to infinity: cut them off instead.
-  if (GUARDED && (bits & 0x7fffffffu) == 0x7f800000u) bits = all & 0xffffe000u;
+  if (GUARDED) {
+    bits = to_tf32(__uint_as_float(all));
+    // The largest floats round to infinity: cut them off instead.
+    if ((bits & 0x7fffffffu) == 0x7f800000u) bits = all & 0xffffe000u;
+  } else {
+    bits = (all + 0x1000u) & 0xffffe000u;  // to_tf32 of a finite number; any other has a low part that is NaN
+  }
   return __float_as_uint(__uint_as_float(all) - __uint_as_float(bits));
 }
 
-// Where an operand is not finite its low part is NaN, or the low part of its partner has the wrong sign, and an
-// infinite sum becomes NaN. GUARDED takes big * big alone for sums that this makes not finite: then some operand is
-// not finite either.
+// Where an operand is not finite its low part is NaN, and where one is rounded to infinity its low part is infinite with
+// the other sign: the sum becomes NaN. GUARDED takes big * big alone where that is not finite, as if the low parts were
+// zero; else all operands of the sum are finite.
 template <bool GUARDED>
 __device__ __forceinline__ void multiply_split(LeftFragments& left, RightFragments& right, Sums& sums) {
   unsigned left_low[BANDS][4], right_low[STRIPS][2];

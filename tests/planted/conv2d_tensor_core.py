@@ -133,12 +133,12 @@ DEFECTS = [
     ("missing group offset of the output, forward", _FORWARD, "(group * GROUP_K + k), pack", "k, pack"),
     ("dropped tail guard of the rows, forward", _FORWARD, "    if (m >= positions) return;\n", ""),
     ("dropped tail guard of the columns, forward", _FORWARD, "      if (k >= GROUP_K) return;\n", ""),
-    ("dropped tail guard of the filters, forward", _FORWARD, "depth < FILTER && k < GROUP_K;", "depth < FILTER;"),
-    ("dropped tail guard of the filters' depth, forward", _FORWARD, "depth < FILTER && k < GROUP_K;", "k < GROUP_K;"),
+    ("dropped tail guard of the filters, forward", _FORWARD, "depth < FILTER && k < GROUP_K);", "depth < FILTER);"),
+    ("dropped tail guard of the filters' depth, forward", _FORWARD, "depth < FILTER && k < GROUP_K);", "k < GROUP_K);"),
     (
         "dropped tail guard of the image's depth, forward",
         _FORWARD,
-        "depth < FILTER && inside(window.h",
+        "(depth < FILTER) & inside(window.h",
         "inside(window.h",
     ),
     (
@@ -171,12 +171,12 @@ DEFECTS = [
         "* C + group * GROUP_C + c), pack",
         "* C + c), pack",
     ),
-    ("dropped tail guard of the taps, backward_input", _INPUT, "tap.i < rows.count && c < GROUP_C;", "c < GROUP_C;"),
+    ("dropped tail guard of the taps, backward_input", _INPUT, "tap.i < rows.count && c < GROUP_C);", "c < GROUP_C);"),
     (
         "dropped tail guard of the channels, backward_input",
         _INPUT,
-        "tap.i < rows.count && c < GROUP_C;",
-        "tap.i < rows.count;",
+        "tap.i < rows.count && c < GROUP_C);",
+        "tap.i < rows.count);",
     ),
     (
         "dropped tail guard of a phase's last row, backward_input",
@@ -186,7 +186,7 @@ DEFECTS = [
     ),
     ("wrong filter tap, backward_input", _INPUT, "rows.first + tap.i * rows.TAP_STEP", "rows.first + tap.i"),
     ("wrong dilation, backward_input", _INPUT, "tap.j * columns.OUTPUT_STEP", "tap.j"),
-    ("border of the output, backward_input", _INPUT, "inside(output.p - up, P) && ", ""),
+    ("border of the output, backward_input", _INPUT, "inside(output.p - up, P) & ", ""),
     (
         "removed barrier after the table, backward_input",
         _INPUT,
@@ -196,8 +196,8 @@ DEFECTS = [
     # -- backward_weight
     ("lost split of the two-stage sum", _WEIGHT, "begin = chunk * CHUNK,", "begin = 0,"),
     ("chunk without an end", _WEIGHT, "min(begin + CHUNK, positions)", "positions"),
-    ("dropped tail guard of the depth, backward_weight", _WEIGHT, "m < end && used && ", "used && "),
-    ("dropped tail guard of the filters, backward_weight", _WEIGHT, "m < end && k < GROUP_K;", "m < end;"),
+    ("dropped tail guard of the depth, backward_weight", _WEIGHT, "(m < end) & used & ", "used & "),
+    ("dropped tail guard of the filters, backward_weight", _WEIGHT, "m < end && k < GROUP_K);", "m < end);"),
     ("dropped tail guard of the weights, backward_weight", _WEIGHT, "k >= GROUP_K || weight >= FILTER", "k >= GROUP_K"),
     (
         "missing group offset of the gradient, backward_weight",
