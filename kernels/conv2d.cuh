@@ -30,6 +30,14 @@ __device__ __forceinline__ int stored_tap(int r, int s) { return FLIP ? (R - 1 -
 
 __device__ __forceinline__ bool inside(int i, int size) { return i >= 0 && i < size; }
 
+// The pixel of rows of a tile that have no image. From there every tap of the filter misses the image, and so do `beyond`
+// taps past the filter's end, which a tile's depth may count.
+constexpr int OFF_IMAGE = -(1 << 30);
+__host__ __device__ constexpr bool misses_image(int beyond) {
+  return H < -OFF_IMAGE && W < -OFF_IMAGE && (long long)(R + beyond) * DILATION_H < -OFF_IMAGE &&
+         (long long)(S + beyond) * DILATION_W < -OFF_IMAGE;
+}
+
 // Output position m of the N*P*Q, in the order in which y stores them.
 struct OutputPosition {
   int n, p, q;
@@ -37,4 +45,15 @@ struct OutputPosition {
 __device__ __forceinline__ OutputPosition output_position(unsigned m) {
   const unsigned row = m / Q;
   return {(int)(row / P), (int)(row % P), (int)(m % Q)};
+}
+
+// Where the window of an output position starts: its element of x at channel 0, and its pixel, perhaps in the padding.
+struct alignas(16) WindowStart {
+  long long element;
+  int h, w;
+};
+__device__ __forceinline__ WindowStart window_start(unsigned m, unsigned positions) {
+  const OutputPosition at = output_position(m);
+  const int h = at.p * STRIDE_H - PAD_TOP, w = at.q * STRIDE_W - PAD_LEFT;
+  return {at.n * IMAGE + ((long long)h * W + w) * C, m < positions ? h : OFF_IMAGE, w};
 }

@@ -21,12 +21,6 @@
 
 constexpr int COLUMN_TILES = ceil_div(K, COLUMNS);
 
-// Where the window of an output position starts: its element of x at channel 0, and its pixel, perhaps in the padding.
-struct alignas(16) WindowStart {
-  long long element;
-  int h, w;
-};
-
 struct ImageOperand {
   Carrier<ROWS, VECTOR_C, true> carrier;
   const SPEC_T* x;
@@ -74,11 +68,7 @@ conv2d_forward_implicit_gemm(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ 
   const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / COLUMN_TILES * ROWS;
   const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
 
-  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
-    const OutputPosition at = output_position(first_row + row);
-    const int h = at.p * STRIDE_H - PAD_TOP, w = at.q * STRIDE_W - PAD_LEFT;
-    windows[row] = {at.n * IMAGE + ((long long)h * W + w) * C, first_row + row < positions ? h : OFF_IMAGE, w};
-  }
+  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) windows[row] = window_start(first_row + row, positions);
   __syncthreads();
 
   ImageOperand image{{}, x, windows};

@@ -27,15 +27,12 @@ constexpr int DOWN = ROWS / (4 * ROW_SQUARES), ACROSS = COLUMNS / (4 * COLUMN_SQ
 constexpr int THREADS = DOWN * ACROSS;
 constexpr int VECTOR_C = C % TUNE_VECTOR == 0 ? TUNE_VECTOR : 1, VECTOR_K = K % TUNE_VECTOR == 0 ? TUNE_VECTOR : 1;
 constexpr int SKEW = 4;  // spreads transposed stores over the banks and keeps lines aligned to 16 bytes
-constexpr int OFF_IMAGE = -(1 << 30);
 
 static_assert(GROUPS == 1, "the implicit GEMM has no groups");
 static_assert(TUNE_VECTOR == 1 || TUNE_VECTOR == 4, "TUNE_VECTOR: 1 or 4");
 static_assert(DOWN * 4 * ROW_SQUARES == ROWS && ACROSS * 4 * COLUMN_SQUARES == COLUMNS, "squares fill the tile");
 static_assert(THREADS % 32 == 0 && THREADS <= 1024, "whole warps");
-static_assert((long long)(R + DEPTH) * DILATION_H < -OFF_IMAGE && (long long)(S + DEPTH) * DILATION_W < -OFF_IMAGE,
-              "a tap beyond the filter's end stays within int, and within a row that is OFF_IMAGE");
-static_assert(H < -OFF_IMAGE && W < -OFF_IMAGE, "a row that is OFF_IMAGE reaches no pixel");
+static_assert(misses_image(DEPTH), "taps of a row that is OFF_IMAGE reach no pixel and stay within int");
 
 // What one thread carries of a DEPTH x EXTENT operand tile from global to shared memory: packs of VECTOR elements,
 // which are contiguous along depth (then they are transposed on the way) or along the extent. A line is what is

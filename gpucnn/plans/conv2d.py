@@ -1,15 +1,18 @@
-"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group.
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, tensor cores.
 
-Every candidate of an operation adds in the same order, so a tuner may choose freely among them without changing a bit.
+Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. The direct kernels and the
+implicit GEMM add in the same order; each way to use tensor cores has an order of its own. Tensor cores come first for
+float16, bfloat16 and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
+from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -57,7 +60,8 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
             grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
             yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
 
-    yield from _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    on_cuda_cores = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, spec.macros(), alignment), spec)
 
 
 def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -75,7 +79,9 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
             grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * phases * ceil_div(spec.c, tile.columns)
             yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid, summation)
 
-    yield from _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+    on_cuda_cores = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+    on_tensor_cores = tensor_core.backward_input(spec, macros, alignment, phases, pixels_of_phase)
+    yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
 
 def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -84,10 +90,11 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     weights = spec.k * filter_size
     chunk = _chunk(weights)
     slices = 8 if weights < _SMALL_WEIGHT else 1
-    summation = (
-        f"{spec.acc_dtype} multiply-adds in the order n, p, q within chunks of {chunk} positions; "
+    order = (
+        f"n, p, q within chunks of {chunk} positions; "
         f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order"
     )
+    summation = f"{spec.acc_dtype} multiply-adds in the order {order}"
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
     macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
     workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
@@ -101,7 +108,7 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     )
 
     def in_two_stages(first: Plan) -> Plan:
-        return Plan(first.algorithm, first.variant, (*first.launches, adding), summation, workspace)
+        return replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)
 
     direct = _direct("conv2d_backward_weight", macros, None, 1, weights * chunks, summation)
 
@@ -111,7 +118,9 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
             grid = chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
             yield in_two_stages(_implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid, summation))
 
-    yield from _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    on_cuda_cores = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    on_tensor_cores = map(in_two_stages, tensor_core.backward_weight(spec, macros, alignment, chunks, order))
+    yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:
@@ -127,6 +136,16 @@ def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhi
         yield from tiled
         if worthwhile:
             yield direct
+
+
+def _by_precision(on_cuda_cores: Iterator[Plan], on_tensor_cores: Iterator[Plan], spec: Conv2dSpec) -> Iterator[Plan]:
+    """Yield both, first the tensor cores unless they would replace multiply-adds of whole float32 operands."""
+    if spec.dtype == "float32" and spec.precision == "float32":
+        yield from on_cuda_cores
+        yield from on_tensor_cores
+    else:
+        yield from on_tensor_cores
+        yield from on_cuda_cores
 
 
 def _direct(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SHARED, _TILE = "conv2d.cuh", "conv2d_tile.cuh"
+_SHARED, _PHASES, _TILE = "conv2d.cuh", "conv2d_phases.cuh", "conv2d_tile.cuh"
 _FORWARD_DIRECT, _FORWARD_GEMM = "conv2d_forward_direct.cu", "conv2d_forward_implicit_gemm.cu"
 _INPUT_DIRECT, _INPUT_GEMM = "conv2d_backward_input_direct.cu", "conv2d_backward_input_implicit_gemm.cu"
 _WEIGHT_DIRECT, _WEIGHT_GEMM = "conv2d_backward_weight_direct.cu", "conv2d_backward_weight_implicit_gemm.cu"
@@ -47,12 +47,12 @@ DEFECTS = [
     ),
     (
         "swapped strides, forward implicit GEMM",
-        _FORWARD_GEMM,
+        _SHARED,
         "at.p * STRIDE_H - PAD_TOP, w = at.q * STRIDE_W",
         "at.p * STRIDE_W - PAD_TOP, w = at.q * STRIDE_H",
     ),
     ("padding on the wrong side, forward direct", _FORWARD_DIRECT, "STRIDE_W - PAD_LEFT", "STRIDE_W + PAD_LEFT"),
-    ("padding on the wrong side, forward implicit GEMM", _FORWARD_GEMM, "- PAD_TOP, w = ", "- PAD_LEFT, w = "),
+    ("padding on the wrong side, forward implicit GEMM", _SHARED, "- PAD_TOP, w = ", "- PAD_LEFT, w = "),
     ("wrong dilation, forward direct", _FORWARD_DIRECT, "s * DILATION_W", "s * DILATION_H"),
     ("wrong dilation, forward implicit GEMM", _FORWARD_GEMM, "tap / S * DILATION_H", "tap / S * DILATION_W"),
     ("wrong filter tap, forward direct", _FORWARD_DIRECT, "stored_tap(r, s) * GROUP_C", "(s * R + r) * GROUP_C"),
@@ -82,15 +82,15 @@ DEFECTS = [
     ("dropped tail guard of the depth, forward", _FORWARD_GEMM, "if (depth >= FILTER || !carrier", "if (!carrier"),
     (
         "dropped tail guard of the window table, forward",
-        _FORWARD_GEMM,
-        "first_row + row < positions ? h : OFF_IMAGE",
+        _SHARED,
+        "m < positions ? h : OFF_IMAGE",
         "h",
     ),
     (
         "removed barrier after the window table, forward",
         _FORWARD_GEMM,
-        "  }\n  __syncthreads();\n\n  ImageOperand",
-        "  }\n\n  ImageOperand",
+        "  __syncthreads();\n\n  ImageOperand",
+        "\n  ImageOperand",
     ),
     ("bias of the first filter, forward direct", _FORWARD_DIRECT, "bias[first + f]", "bias[first]"),
     ("bias of the first filter, forward implicit GEMM", _FORWARD_GEMM, "to_acc(bias[k + v])", "to_acc(bias[k])"),
@@ -104,7 +104,7 @@ DEFECTS = [
     ),
     (
         "swapped strides, backward_input implicit GEMM",
-        _INPUT_GEMM,
+        _PHASES,
         "typedef PhaseTaps<STRIDE_H, DILATION_H, R> RowTaps;",
         "typedef PhaseTaps<STRIDE_W, DILATION_H, R> RowTaps;",
     ),
@@ -114,14 +114,19 @@ DEFECTS = [
         "const int q = (w + PAD_LEFT - s * DILATION_W) / STRIDE_W;\n      if (q * STRIDE_W != w + PAD_LEFT",
         "const int q = (w - PAD_LEFT - s * DILATION_W) / STRIDE_W;\n      if (q * STRIDE_W != w - PAD_LEFT",
     ),
-    ("padding on the wrong side, backward_input table", _INPUT_GEMM, "output(h + PAD_TOP)", "output(h - PAD_TOP)"),
+    (
+        "padding on the wrong side, backward_input table",
+        _PHASES,
+        "output(pixel.h + PAD_TOP)",
+        "output(pixel.h - PAD_TOP)",
+    ),
     (
         "padding on the wrong side, backward_input phases",
         _INPUT_GEMM,
         "row_taps(phase_h + PAD_TOP)",
         "row_taps(phase_h)",
     ),
-    ("wrong dilation, backward_input phases", _INPUT_GEMM, "OUTPUT_STEP = DILATION / GCD", "OUTPUT_STEP = DILATION"),
+    ("wrong dilation, backward_input phases", _PHASES, "OUTPUT_STEP = DILATION / GCD", "OUTPUT_STEP = DILATION"),
     ("wrong filter tap, backward_input", _INPUT_GEMM, "rows.first + tap.i * rows.TAP_STEP", "rows.first + tap.i"),
     ("missing group offset, backward_input", _INPUT_DIRECT, "weight + k0 * FILTER + first", "weight + first"),
     ("skipped last filter, backward_input direct", _INPUT_DIRECT, "k < GROUP_K; ++k", "k < GROUP_K - 1; ++k"),
@@ -134,8 +139,8 @@ DEFECTS = [
     (
         "dropped tail guard of a phase's last row, backward_input",
         _INPUT_GEMM,
-        "n >= N || h >= H || w >= W",
-        "n >= N || w >= W",
+        "pixel.n >= N || pixel.h >= H || pixel.w >= W",
+        "pixel.n >= N || pixel.w >= W",
     ),
     (
         "dropped tail guard of the filters, backward_input",
@@ -146,8 +151,8 @@ DEFECTS = [
     (
         "phase without taps is not written, backward_input",
         _INPUT_GEMM,
-        "n >= N || h >= H || w >= W",
-        "n >= N || h >= H || w >= W || row_taps.count == 0",
+        "pixel.n >= N || pixel.h >= H || pixel.w >= W",
+        "pixel.n >= N || pixel.h >= H || pixel.w >= W || row_taps.count == 0",
     ),
     # -- backward_weight
     (
