@@ -20,7 +20,7 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.devices.device import AllocationLog, Device
 from gpucnn.limits import limits_of
-from gpucnn.specs import MatmulSpec, Spec
+from gpucnn.specs import LinearSpec, MatmulSpec, Spec
 
 METHODS = {name: value for name, value in vars(Backend).items() if inspect.isfunction(value)}
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
@@ -134,6 +134,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(*((s.k, s.m) if s.transpose_a else (s.m, s.k))),
             a(*((s.n, s.k) if s.transpose_b else (s.k, s.n))),
             a(s.n) if s.bias else None,
+        ),
+        "linear_backward_operands": lambda: (
+            a(s.rows, s.units),
+            None if s.activation == "linear" else a(s.rows, s.units),
+            a(s.rows, s.features),
+            a(s.units, s.features),
         ),
         "activation_forward": lambda: (flat(),),
         "activation_backward_input": lambda: (flat(), flat()),
@@ -255,14 +261,16 @@ def test_counter_update_is_supplied(dtype: str) -> None:
 
 def with_batch(spec: Any, n: int) -> Any:
     """Return the Spec for another batch size."""
-    axis = "n" if not isinstance(spec, MatmulSpec) else "k" if spec.transpose_a else "m"
+    if isinstance(spec, MatmulSpec):
+        return replace(spec, **{"k" if spec.transpose_a else "m": n})
+    axis = "rows" if isinstance(spec, LinearSpec) else "n"
     return replace(spec, **{axis: n})
 
 
 @pytest.mark.parametrize(
     "operation",
     ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "pool2d_forward", "pool2d_backward_input"]
-    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward"],
+    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward", "linear_backward_operands"],
 )
 def test_the_last_smaller_batch_compiles_nothing_and_adds_alike(operation: str) -> None:
     """It reuses the full batch's plan; and had it come first, its sums would have been made in the same order."""
@@ -290,7 +298,9 @@ def test_unknown_algorithms_are_refused_with_a_list(backend: Backend, operation:
         run(backend, operation, spec, algorithm="quick")
 
 
-WRITING = sorted(o for o in OPERATIONS if "out" in inspect.signature(METHODS[o]).parameters)
+SEVERAL = {"linear_backward_operands"}
+"""Operations of several outputs, whose `out` is a tuple; their own tests give one."""
+WRITING = sorted(o for o in set(OPERATIONS) - SEVERAL if "out" in inspect.signature(METHODS[o]).parameters)
 
 
 @pytest.mark.parametrize("operation", WRITING)

@@ -27,6 +27,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
@@ -36,6 +37,9 @@ from gpucnn.specs import (
     SgdSpec,
     SoftmaxSpec,
 )
+
+Gradients = tuple[Array | None, Array | None, Array | None]
+"""Of a layer's input, weight and bias."""
 
 
 class Backend(ABC):
@@ -168,6 +172,22 @@ class Backend(ABC):
         algorithm: str | None = None,
     ) -> Array:
         """activation(op(a) @ op(b) + bias), (M, N)."""
+
+    @abstractmethod
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        """Gradients of x, weight and bias, None where the Spec does not want them; `saved` is the layer's output, or
+        None when it is linear.
+        """
 
     # -- elementwise --------------------------------------------------------------------------------------------------
     @abstractmethod

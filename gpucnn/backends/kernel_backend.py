@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.backend import Backend
+from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.device import AllocationLog, Array, Device, Graph
 from gpucnn.specs import (
@@ -23,6 +23,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
@@ -204,6 +205,31 @@ class KernelBackend(Backend):
         return self._write(
             "matmul_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm, empty_sum=spec.k == 0
         )
+
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        given = out or (None, None, None)
+        dx = self._output(given[0], (spec.rows, spec.features), spec.dtype) if spec.of_input else None
+        dw = self._output(given[1], (spec.units, spec.features), spec.dtype) if spec.of_weight else None
+        db = self._output(given[2], (spec.units,), spec.dtype) if spec.of_weight else None
+        sizes = {"ROWS": spec.rows, "UNITS": spec.units, "FEATURES": spec.features}
+        operands = {"dx": dx, "dw": dw, "db": db, "dy": dy, "y": saved, "x": x, "weight": weight, **sizes}
+        if spec.rows:
+            self.launcher.run("linear_backward_operands", spec, operands, algorithm)
+        else:
+            for sums in (dw, db):
+                if sums is not None:
+                    self.fill_forward(0, ArraySpec(sums.size, spec.dtype), out=sums)
+        return dx, dw, db
 
     # -- elementwise --------------------------------------------------------------------------------------------------
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:

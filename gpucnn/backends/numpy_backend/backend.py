@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.backend import Backend
+from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.numpy_backend import (
     convolution,
     elementwise,
@@ -37,6 +37,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
@@ -212,6 +213,22 @@ class NumpyBackend(Backend):
     ) -> Array:
         self._algorithm("matmul_forward", spec, algorithm)
         return matmul.forward(a, b, bias, spec, out)
+
+    @_quiet
+    @blas_threads.alone()
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        self._algorithm("linear_backward_operands", spec, algorithm)
+        return matmul.linear_backward(dy, saved, x, weight, spec, out or (None, None, None))
 
     # -- elementwise -------------------------------------------------------------------------------------------------
     @_quiet
