@@ -21,6 +21,7 @@ from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.devices.device import AllocationLog, Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
+from gpucnn.specs.optimizer import step_counts
 
 METHODS = {name: value for name, value in vars(Backend).items() if inspect.isfunction(value)}
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
@@ -113,6 +114,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
     def state() -> Any:
         return a(3, dtype="uint32")
 
+    def of_rows() -> tuple[Any, Any, Any]:
+        return a(s.rows, s.classes), a(s.rows, dtype="int32"), a(s.classes) if s.weighted else None
+
+    def factor() -> Any:
+        return a(1, dtype=s.acc_dtype) if s.weighted_mean else None
+
     if operation.startswith("conv2d"):
         x, w, y = a(*s.x_shape), a(*s.weight_shape), a(*s.y_shape)
         return {
@@ -154,15 +161,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "reduce_backward_input": lambda: (a(s.outer, s.inner),),
         "softmax_forward": lambda: (a(s.rows, s.columns),),
         "softmax_backward_input": lambda: (a(s.rows, s.columns), a(s.rows, s.columns)),
-        "cross_entropy_forward": lambda: (
-            a(s.rows, s.classes),
-            a(s.rows, dtype="int32"),
-            a(s.classes) if s.weighted else None,
-        ),
+        "cross_entropy_forward": lambda: of_rows(),
+        "cross_entropy_update": lambda: (a(3, dtype="float64"), a(), a(s.rows, s.classes), factor(), *of_rows()),
         "cross_entropy_backward_logits": lambda: (
             a(*((s.rows,) if s.reduction == "none" else ())),
-            a(s.rows, s.classes),
-            a(1, dtype=s.acc_dtype),
+            *of_rows(),
+            factor(),
         ),
         "binary_cross_entropy_forward": lambda: (flat(), flat()),
         "binary_cross_entropy_backward_logits": lambda: (a(*((s.count,) if s.reduction == "none" else ())), flat()),
@@ -177,12 +181,15 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(s.rows, s.classes),
             a(s.rows, dtype="int32"),
         ),
-        "sgd_update": lambda: (flat(), flat() if s.momentum else None, flat(), *tables(2)),
-        "adam_update": lambda: (flat(), flat(), flat(), flat(), *tables(4)),
+        "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),
+        "adam_update": lambda: (flat(), flat(), flat(), steps(), flat(), *tables(4)),
     }
 
+    def steps() -> Any:
+        return a(step_counts(s.count), dtype="int32")
+
     def tables(hyper: int) -> tuple[Any, ...]:
-        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype), a(1, dtype=s.acc_dtype), a(3, dtype="int32")
+        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype), a(1, dtype=s.acc_dtype), a(2, dtype="int32")
 
     return getattr(b, operation)(*arguments[operation](), s, **options)
 

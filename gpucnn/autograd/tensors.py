@@ -137,8 +137,7 @@ class Tensor:
         if dy is None:
             if self.size != 1:
                 raise ValueError(f"backward: a result of shape {self.shape} needs a gradient dy of that shape")
-            seed = self.backend.empty(self.shape, self.dtype)
-            self.backend.fill_forward(1.0, ArraySpec(1, self.dtype), out=seed)
+            seed = None if self.node is not None and self.node.of_one is not None else self._one()
         else:
             given = as_tensor(dy, self.backend, dtype=self.dtype, what="backward: dy")
             if given.shape != self.shape:
@@ -148,6 +147,11 @@ class Tensor:
             self.receive_gradient(seed, False)
             return
         tape.walk(self, seed)
+
+    def _one(self) -> Any:
+        """Return the gradient of a tensor of one element by itself."""
+        one = self.backend.empty(self.shape, self.dtype)
+        return self.backend.fill_forward(1.0, ArraySpec(1, self.dtype), out=one)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

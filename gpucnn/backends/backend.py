@@ -254,14 +254,36 @@ class Backend(ABC):
     @abstractmethod
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
-        """Loss, () or (rows,); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
+    ) -> tuple[Array, Array, Array | None]:
+        """Loss, () or (rows,); its gradient (rows, classes); for a weighted mean its factor (1,) in acc_dtype."""
+
+    @abstractmethod
+    def cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        factor: Array | None,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        spec: CrossEntropySpec,
+    ) -> None:
+        """totals += [loss * rows, correct rows, rows]; also writes cross_entropy_forward's results, of a loss ()."""
 
     @abstractmethod
     def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+        self,
+        dy: Array,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        factor: Array | None,
+        spec: CrossEntropySpec,
+        *,
+        out: Array | None = None,
     ) -> Array:
-        """dlogits * factor * dy, dy of the loss's shape."""
+        """cross_entropy_forward's gradient times dy, of the loss's shape."""
 
     @abstractmethod
     def binary_cross_entropy_forward(
@@ -291,14 +313,15 @@ class Backend(ABC):
         self,
         parameters: Array,
         velocity: Array | None,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: SgdSpec,
     ) -> None:
-        """One SGD step on a flat buffer."""
+        """One SGD step on a flat buffer, counted in `steps`."""
 
     @abstractmethod
     def adam_update(
@@ -306,11 +329,12 @@ class Backend(ABC):
         parameters: Array,
         first_moment: Array,
         second_moment: Array,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: AdamSpec,
     ) -> None:
-        """One Adam step on a flat buffer."""
+        """One Adam step on a flat buffer, counted in `steps`."""

@@ -306,34 +306,53 @@ class KernelBackend(Backend):
 
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array, Array | None]:
         loss = self.empty((spec.rows,) if spec.reduction == "none" else (), spec.dtype)
-        dlogits, factor = self.empty((spec.rows, spec.classes), spec.dtype), self.empty((1,), spec.acc_dtype)
+        dlogits = self.empty((spec.rows, spec.classes), spec.dtype)
+        factor = self.empty((1,), spec.acc_dtype) if spec.weighted_mean else None
         if spec.rows == 0:
-            return (
-                self._nothing_lost(loss, spec),
-                dlogits,
-                self.fill_forward(1, ArraySpec(1, spec.acc_dtype), out=factor),
-            )
-        operands = {
-            "loss": loss,
-            "dlogits": dlogits,
-            "factor": factor,
-            "logits": logits,
-            "labels": labels,
-            "weight": weight,
-            "ROWS": spec.rows,
-            "CLASSES": spec.classes,
-            "smoothing": spec.label_smoothing,
-        }
-        self.launcher.run("cross_entropy_forward", spec, operands)
+            if factor is not None:
+                self.fill_forward(float("inf"), ArraySpec(1, spec.acc_dtype), out=factor)
+            return self._nothing_lost(loss, spec), dlogits, factor
+        results = {"loss": loss, "dlogits": dlogits, "factor": factor}
+        self.launcher.run("cross_entropy_forward", spec, {**results, **self._cross(logits, labels, weight, spec)})
         return loss, dlogits, factor
 
+    def cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        factor: Array | None,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        spec: CrossEntropySpec,
+    ) -> None:
+        if spec.rows == 0:
+            self._nothing_lost(loss, spec)
+            return
+        results = {"totals": totals, "loss": loss, "dlogits": dlogits, "factor": factor}
+        self.launcher.run("cross_entropy_update", spec, {**results, **self._cross(logits, labels, weight, spec)})
+
     def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+        self,
+        dy: Array,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        factor: Array | None,
+        spec: CrossEntropySpec,
+        *,
+        out: Array | None = None,
     ) -> Array:
-        operands = {"dy": dy, "dlogits": dlogits, "factor": factor, "ROWS": spec.rows, "CLASSES": spec.classes}
+        operands = {"dy": dy, "factor": factor, **self._cross(logits, labels, weight, spec)}
         return self._write("cross_entropy_backward_logits", spec, "dx", out, (spec.rows, spec.classes), operands)
+
+    @staticmethod
+    def _cross(logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec) -> dict[str, Any]:
+        sizes = {"ROWS": spec.rows, "CLASSES": spec.classes, "smoothing": spec.label_smoothing}
+        return {"logits": logits, "labels": labels, "weight": weight, **sizes}
 
     def binary_cross_entropy_forward(
         self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
@@ -391,22 +410,24 @@ class KernelBackend(Backend):
         self,
         parameters: Array,
         velocity: Array | None,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: SgdSpec,
     ) -> None:
         if spec.count:
             operands = {
                 "parameters": parameters,
                 "velocity": velocity,
+                "steps": steps,
                 "gradients": gradients,
                 "flags": flags,
                 "hyper": hyper,
                 "rates": rates,
-                "clock": clock,
+                "schedule": schedule,
                 "count": spec.count,
             }
             self.launcher.run("sgd_update", spec, operands)
@@ -416,11 +437,12 @@ class KernelBackend(Backend):
         parameters: Array,
         first_moment: Array,
         second_moment: Array,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: AdamSpec,
     ) -> None:
         if spec.count:
@@ -428,11 +450,12 @@ class KernelBackend(Backend):
                 "parameters": parameters,
                 "first_moment": first_moment,
                 "second_moment": second_moment,
+                "steps": steps,
                 "gradients": gradients,
                 "flags": flags,
                 "hyper": hyper,
                 "rates": rates,
-                "clock": clock,
+                "schedule": schedule,
                 "count": spec.count,
             }
             self.launcher.run("adam_update", spec, operands)

@@ -103,6 +103,11 @@ class CrossEntropySpec(base.Spec):
         if self.classes < 1:
             raise ValueError(f"cross_entropy: logits must have at least one class, got {self.classes}")
 
+    @property
+    def weighted_mean(self) -> bool:
+        """Whether the labels decide what the sum is divided by."""
+        return self.weighted and self.reduction == "mean"
+
     def batchless(self) -> CrossEntropySpec:
         """Return the Spec without the batch, which is the rows."""
         return replace(self, rows=0)

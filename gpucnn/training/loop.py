@@ -117,17 +117,10 @@ def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int
 def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     prediction = model(x, training=True)
-    loss = model.loss(prediction, y)
+    loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
     loss.backward()
     model.optimizer.step()
-    if totals is not None:
-        totals.update(loss, _scores(prediction), y)
     return loss
-
-
-def _scores(prediction: Tensor) -> Tensor:
-    """Return the logits of a softmax, which rank as it does, else the prediction."""
-    return prediction if prediction.logits is None else prediction.logits
 
 
 def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> tuple[float, float, int]:
@@ -138,7 +131,7 @@ def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> t
         for rows in _batches(len(x), batch_size):
             batch, labels = data.take(rows)
             prediction = model(batch, training=False)
-            totals.update(model.loss(prediction, labels), _scores(prediction), labels)
+            totals.measure(model.loss, prediction, labels)
     return totals.read()
 
 

@@ -296,14 +296,40 @@ class NumpyBackend(Backend):
     @_quiet
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array, Array | None]:
         return losses.cross_entropy(logits, labels, weight, spec)
 
     @_quiet
+    def cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        factor: Array | None,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        spec: CrossEntropySpec,
+    ) -> None:
+        results = losses.cross_entropy(logits, labels, weight, spec)
+        for target, result in zip((loss, dlogits, factor), results, strict=True):
+            if target is not None and result is not None:
+                np.copyto(target, result)
+        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
+
+    @_quiet
     def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+        self,
+        dy: Array,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        factor: Array | None,
+        spec: CrossEntropySpec,
+        *,
+        out: Array | None = None,
     ) -> Array:
-        return losses.cross_entropy_backward(dy, dlogits, factor, spec, out)
+        return losses.cross_entropy_backward(dy, logits, labels, weight, factor, spec, out)
 
     @_quiet
     def binary_cross_entropy_forward(
@@ -333,14 +359,15 @@ class NumpyBackend(Backend):
         self,
         parameters: Array,
         velocity: Array | None,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: SgdSpec,
     ) -> None:
-        optimizers.sgd(parameters, velocity, gradients, flags, hyper, rates, clock, spec)
+        optimizers.sgd(parameters, velocity, steps, gradients, flags, hyper, rates, schedule, spec)
 
     @_quiet
     def adam_update(
@@ -348,11 +375,12 @@ class NumpyBackend(Backend):
         parameters: Array,
         first_moment: Array,
         second_moment: Array,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: AdamSpec,
     ) -> None:
-        optimizers.adam(parameters, first_moment, second_moment, gradients, flags, hyper, rates, clock, spec)
+        optimizers.adam(parameters, first_moment, second_moment, steps, gradients, flags, hyper, rates, schedule, spec)
