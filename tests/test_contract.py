@@ -22,6 +22,7 @@ from gpucnn.devices.device import AllocationLog, Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
 from gpucnn.specs.optimizer import step_counts
+from gpucnn.specs.rows import CURSORS
 
 METHODS = {name: value for name, value in vars(Backend).items() if inspect.isfunction(value)}
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
@@ -170,10 +171,13 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         ),
         "binary_cross_entropy_forward": lambda: (flat(), flat()),
         "binary_cross_entropy_backward_logits": lambda: (a(*((s.count,) if s.reduction == "none" else ())), flat()),
-        "gather_forward": lambda: (
+        "gather_update": lambda: (
+            a(CURSORS, dtype="int32"),
+            a(s.rows, s.width),
+            a(s.rows, dtype="int32") if s.labelled else None,
             a(s.source_rows, s.width, dtype=s.source),
+            a(s.source_rows, dtype="int32") if s.labelled else None,
             a(s.order_length, dtype="int32"),
-            a(1, dtype="int32"),
         ),
         "metrics_update": lambda: (
             a(3, dtype="float64"),

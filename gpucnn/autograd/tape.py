@@ -78,7 +78,7 @@ def record(
     """Make the Tensor of a result.
 
     Args:
-        data: the result, an array of the inputs' backend.
+        data: the result, an array of the inputs' backend, or a Deferred one.
         inputs: what it was computed from; None for an argument that was not given. The first is a Tensor.
         closure, of_one: see the module's docstring.
     """

@@ -298,10 +298,19 @@ class Backend(ABC):
         """dlogits * dy, divided by the count for the mean."""
 
     @abstractmethod
-    def gather_forward(
-        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
-    ) -> Array:
-        """(rows, width): rows order[cursor[0] + i] of the source, cast."""
+    def gather_update(
+        self,
+        cursor: Array,
+        samples: Array,
+        picked: Array | None,
+        source: Array,
+        labels: Array | None,
+        order: Array,
+        spec: GatherSpec,
+    ) -> None:
+        """Write rows order[cursor + i] of the source, cast, to `samples`, and their labels to `picked` if the Spec is
+        labelled; then cursor += rows.
+        """
 
     @abstractmethod
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:

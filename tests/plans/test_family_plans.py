@@ -23,7 +23,7 @@ FAMILIES = {
     "cross_entropy_forward": loss.CROSS_ENTROPY, "cross_entropy_backward_logits": loss.CROSS_ENTROPY,
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
     "binary_cross_entropy_backward_logits": loss.BINARY_CROSS_ENTROPY,
-    "gather_forward": gather.GATHER, "metrics_update": metrics.METRICS,
+    "gather_update": gather.GATHER, "metrics_update": metrics.METRICS,
     "sgd_update": optimizer.SGD, "adam_update": optimizer.ADAM,
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16")

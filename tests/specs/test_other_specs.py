@@ -42,7 +42,7 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: CrossEntropySpec(7, 3, True, 0.5, "sum", t),
     lambda t: DropoutSpec(0.5, 3, 7, t),
-    lambda t: GatherSpec(7, 3, 9, 9, "uint8", t),
+    lambda t: GatherSpec(7, 3, 9, 9, "uint8", True, t),
     lambda t: LinearSpec(7, 3, 4, True, True, "relu", 0.5, t),
     lambda t: MatmulSpec.of((2, 3), (3, 4), t, bias=True),
     lambda t: MetricsSpec(7, 3, t),

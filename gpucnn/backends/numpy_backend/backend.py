@@ -344,10 +344,17 @@ class NumpyBackend(Backend):
         return losses.binary_cross_entropy_backward(dy, dlogits, spec, out)
 
     @_quiet
-    def gather_forward(
-        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
-    ) -> Array:
-        return rows.gather(source, order, cursor, spec, out)
+    def gather_update(
+        self,
+        cursor: Array,
+        samples: Array,
+        picked: Array | None,
+        source: Array,
+        labels: Array | None,
+        order: Array,
+        spec: GatherSpec,
+    ) -> None:
+        rows.gather(cursor, samples, picked, source, labels, order, spec)
 
     @_quiet
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
