@@ -6,7 +6,7 @@ from typing import Any
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import cross_entropy
-from gpucnn.functional.losses import check_labels
+from gpucnn.functional.losses import check_labels, cross_entropy_and_totals
 
 
 class Loss:
@@ -15,6 +15,12 @@ class Loss:
     def __call__(self, prediction: Tensor, target: Any) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define __call__(self, prediction, target)")
 
+    def with_totals(self, prediction: Tensor, target: Tensor, totals: Any) -> Tensor | None:
+        """Return the loss and add the batch to the sums of `gpucnn.metrics.Totals` in the same launch; None where the
+        loss has no such launch.
+        """
+        return None
+
     def prepare(self, target: Any, output_shape: tuple[int, ...], count: int) -> Any:
         """Check `count` targets for outputs of a shape (without batch axis); return them as a host array.
 
@@ -22,6 +28,11 @@ class Loss:
             ValueError: a target does not fit.
         """
         raise TypeError(f"{type(self).__name__} does not define prepare(self, target, output_shape, count)")
+
+
+def scores(prediction: Tensor) -> Tensor:
+    """Return the logits of a softmax, which rank as it does, else the prediction."""
+    return prediction if prediction.logits is None else prediction.logits
 
 
 def logits_of(prediction: Tensor, from_logits: bool, what: str) -> Tensor:
@@ -52,6 +63,12 @@ class SparseCategoricalCrossentropy(Loss):
 
     def __call__(self, prediction: Tensor, target: Any) -> Tensor:
         return cross_entropy(logits_of(prediction, self.from_logits, type(self).__name__), target)
+
+    def with_totals(self, prediction: Tensor, target: Tensor, totals: Any) -> Tensor | None:
+        if type(self) is not SparseCategoricalCrossentropy:
+            return None  # a subclass may compute another loss
+        logits = logits_of(prediction, self.from_logits, type(self).__name__)
+        return cross_entropy_and_totals(logits, target, totals)
 
     def prepare(self, target: Any, output_shape: tuple[int, ...], count: int) -> Any:
         if len(output_shape) != 1:

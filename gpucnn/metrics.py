@@ -8,6 +8,7 @@ import numpy as np
 
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
+from gpucnn.losses import Loss, scores
 from gpucnn.specs import MetricsSpec
 
 ACCURACY_NAMES = ("acc", "accuracy", "sparse_categorical_accuracy")
@@ -28,23 +29,41 @@ class Totals:
         """Set the sums to 0."""
         self._backend.copy(self._sums, np.zeros(3))
 
+    def measure(self, loss: Loss, prediction: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute the mean loss of a batch and add the batch, in one launch where the loss can.
+
+        Raises:
+            ValueError: there are no labels, or a shape is wrong.
+        """
+        ranked, known = self._checked(scores(prediction), labels)
+        value = loss.with_totals(prediction, known, self._sums)
+        if value is None:
+            value = loss(prediction, known)
+            self.update(value, ranked, known)
+        return value
+
     def update(self, loss: Tensor, prediction: Tensor, labels: Tensor | None) -> None:
         """Add a batch: its mean loss, predictions or logits (N, classes), int32 labels (N,).
 
         Raises:
             ValueError: there are no labels, or a shape is wrong.
         """
+        ranked, known = self._checked(prediction, labels)
+        if loss.size != 1:
+            raise ValueError(f"totals: the loss must be one number, got shape {loss.shape}")
+        spec = MetricsSpec(ranked.shape[0], ranked.shape[1], ranked.dtype)
+        self._backend.metrics_update(self._sums, loss.data, ranked.data, known.data, spec)
+
+    @staticmethod
+    def _checked(prediction: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         if labels is None:
             raise ValueError("totals: labels are needed")
         if prediction.ndim != 2:
             raise ValueError(f"totals: predictions must be (N, classes), got shape {prediction.shape}")
-        rows, classes = prediction.shape
+        rows, _ = prediction.shape
         if labels.shape != (rows,):
             raise ValueError(f"totals: labels must have shape ({rows},), got {labels.shape}")
-        if loss.size != 1:
-            raise ValueError(f"totals: the loss must be one number, got shape {loss.shape}")
-        spec = MetricsSpec(rows, classes, prediction.dtype)
-        self._backend.metrics_update(self._sums, loss.data, prediction.data, labels.data, spec)
+        return prediction, labels
 
     def read(self) -> tuple[float, float, int]:
         """Return mean loss, accuracy and number of rows; this waits for the device."""

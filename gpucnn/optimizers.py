@@ -14,6 +14,7 @@ from gpucnn.parameters import Parameter, ParameterBuffer, pack
 from gpucnn.schedules import Schedule, number
 from gpucnn.specs import AdamSpec, SgdSpec
 from gpucnn.specs.base import integer
+from gpucnn.specs.optimizer import step_counts
 
 
 class Hyper:
@@ -66,7 +67,8 @@ class Optimizer:
         self._state: list[dict[str, Any]] = []
         self._hyper: list[Any] = []
         self._rates: list[Any] = []
-        self._clock: Any = None
+        self._schedule: Any = None
+        self._steps: list[Any] = []
         self._begin = 0
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -80,9 +82,12 @@ class Optimizer:
         """Return the moments of a buffer, by name."""
         raise TypeError(f"{type(self).__name__} does not define make_state(self, buffer)")
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
-        """Launch the step of one buffer."""
-        raise TypeError(f"{type(self).__name__} does not define update(self, buffer, state, hyper, rates, clock)")
+    def update(
+        self, buffer: ParameterBuffer, state: dict[str, Any], steps: Any, hyper: Any, rates: Any, schedule: Any
+    ) -> None:
+        """Launch the step of one buffer, which adds 1 to each of `steps`."""
+        name = type(self).__name__
+        raise TypeError(f"{name} does not define update(self, buffer, state, steps, hyper, rates, schedule)")
 
     # -- for users --------------------------------------------------------------------------------------------------
     @property
@@ -118,7 +123,7 @@ class Optimizer:
     @property
     def steps_taken(self) -> int:
         """How often `step` was called since the parameters were bound; waits for the device."""
-        return int(self._backend.to_host(self._clock)[0]) if self.buffers else 0
+        return int(self._backend.to_host(self._steps[0][:1])[0]) if self.buffers else 0
 
     @property
     def rate(self) -> float:
@@ -155,7 +160,8 @@ class Optimizer:
         self._state = [self.make_state(b) for b in buffers]
         self._hyper = [b.backend.from_host(np.zeros(len(self.hyper()), self._acc(b))) for b in buffers]
         self._rates = [b.backend.from_host(np.zeros(1, self._acc(b))) for b in buffers]
-        self._clock = self._backend.from_host(np.zeros(3, np.int32))
+        self._steps = [b.backend.from_host(np.zeros(step_counts(b.count), np.int32)) for b in buffers]
+        self._schedule = self._backend.from_host(np.zeros(2, np.int32))
         self._begin = 0
         self.write_hyper()
         self._write_rates()
@@ -174,9 +180,9 @@ class Optimizer:
                 raise RuntimeError(f"{type(self).__name__}: the parameters were packed anew since bind(); bind again")
             buffer.claim()
             buffer.fill_missing_gradients()
-        self._backend.counter_update(self._clock, 0, 1)
-        for buffer, state, hyper, rates in zip(self.buffers, self._state, self._hyper, self._rates, strict=True):
-            self.update(buffer, state, hyper, rates, self._clock)
+        tables = zip(self.buffers, self._state, self._steps, self._hyper, self._rates, strict=True)
+        for buffer, state, steps, hyper, rates in tables:
+            self.update(buffer, state, steps, hyper, rates, self._schedule)
             buffer.finish_step()
 
     def zero_grad(self) -> None:
@@ -191,7 +197,7 @@ class Optimizer:
         Raises:
             ValueError: two parameters have the same name.
         """
-        found = {name: self._backend.to_host(view) for name, view in self._clock_parts().items()}
+        found = {name: self._backend.to_host(view) for name, view in self._progress().items()}
         return found | {name: self._backend.to_host(view) for name, view in self._moments()}
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
@@ -200,7 +206,7 @@ class Optimizer:
         Raises:
             ValueError: names or shapes differ, or two parameters have the same name; nothing is changed then.
         """
-        mine = {**self._clock_parts(), **dict(self._moments())}
+        mine = {**self._progress(), **dict(self._moments())}
         wrong = [f"missing {name}" for name in mine if name not in values]
         wrong += [f"unexpected {name}" for name in values if name not in mine]
         for name in mine.keys() & values.keys():
@@ -210,11 +216,13 @@ class Optimizer:
             raise ValueError("optimizer state: " + "; ".join(sorted(wrong)))
         for name, array in mine.items():
             self._backend.copy(array, np.asarray(values[name], array.dtype, order="C"))
+        for steps in self._steps:
+            self._backend.copy(steps, np.full(steps.shape, values["step"], np.int32))
         if mine:
             self._begin = int(np.asarray(values["schedule_begin"]).item())
 
-    def _clock_parts(self) -> dict[str, Any]:
-        return {"step": self._clock[:1], "schedule_begin": self._clock[1:2]} if self.buffers else {}
+    def _progress(self) -> dict[str, Any]:
+        return {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""
@@ -262,7 +270,7 @@ class Optimizer:
                 buffer.invalidate_captures()
             else:
                 buffer.backend.copy(self._rates[i][: len(host)], host)
-        self._backend.copy(self._clock[1:], np.array([self._begin, len(table) - 1], np.int32))
+        self._backend.copy(self._schedule, np.array([self._begin, len(table) - 1], np.int32))
 
 
 class SGD(Optimizer):
@@ -304,10 +312,13 @@ class SGD(Optimizer):
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"velocity": buffer.zeros()} if self.momentum else {}
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
+    def update(
+        self, buffer: ParameterBuffer, state: dict[str, Any], steps: Any, hyper: Any, rates: Any, schedule: Any
+    ) -> None:
         spec = SgdSpec(buffer.count, bool(self.momentum), self.nesterov, buffer.dtype)
         velocity = state.get("velocity")
-        buffer.backend.sgd_update(buffer.data, velocity, buffer.gradient, buffer.flags, hyper, rates, clock, spec)
+        tables = buffer.flags, hyper, rates, schedule
+        buffer.backend.sgd_update(buffer.data, velocity, steps, buffer.gradient, *tables, spec)
 
 
 class Adam(Optimizer):
@@ -344,17 +355,20 @@ class Adam(Optimizer):
     def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
         return {"first_moment": buffer.zeros(), "second_moment": buffer.zeros()}
 
-    def update(self, buffer: ParameterBuffer, state: dict[str, Any], hyper: Any, rates: Any, clock: Any) -> None:
+    def update(
+        self, buffer: ParameterBuffer, state: dict[str, Any], steps: Any, hyper: Any, rates: Any, schedule: Any
+    ) -> None:
         spec = AdamSpec(buffer.count, self.decoupled, buffer.dtype)
         buffer.backend.adam_update(
             buffer.data,
             state["first_moment"],
             state["second_moment"],
+            steps,
             buffer.gradient,
             buffer.flags,
             hyper,
             rates,
-            clock,
+            schedule,
             spec,
         )
 

@@ -5,10 +5,12 @@
 //           p -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 // Layout    parameters p, first_moment m, second_moment v, gradients g: count elements of SPEC_T, aligned to TUNE_WIDTH elements
 //           (at most 16 bytes); flags: one byte for SPEC_PER_FLAG elements, bit 0 trainable, bit 1 decayed;
-//           hyper: SPEC_ACC [beta1, beta2, epsilon, decay]; rates, clock: see flat_buffer.cuh, clock[0] is t
+//           hyper: SPEC_ACC [beta1, beta2, epsilon, decay]; steps: ceil(count / SPEC_PER_COUNT) equal int, t - 1;
+//           rates, schedule: see flat_buffer.cuh
 // Compiled  SPEC_*: AdamSpec;  TUNE_WIDTH: elements a thread (1, 2, 4), TUNE_BLOCK: threads a block;  run time: count
 // Launch    grid (ceil(count / (TUNE_WIDTH * TUNE_BLOCK))), block (TUNE_BLOCK); one thread owns TUNE_WIDTH elements
-// Writes    p, m, v of trainable elements exactly once, after reading them; the others are not touched, so they keep their bits
+// Writes    p, m, v of trainable elements exactly once, after reading them; the others are not touched, so they keep their bits;
+//           steps: t, each by the block that reads it
 // Cost      7 arrays of traffic: memory bound
 // Tested    tests/operations/test_optimizer.py
 // Source    Kingma & Ba, arXiv:1412.6980; Loshchilov & Hutter, arXiv:1711.05101
@@ -24,11 +26,12 @@ __device__ __forceinline__ SPEC_ACC bias_correction(SPEC_ACC beta, int t) {
 
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
 adam_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, GPUCNN_INOUT SPEC_T* __restrict__ first_moment,
-            GPUCNN_INOUT SPEC_T* __restrict__ second_moment, const SPEC_T* __restrict__ gradients,
+            GPUCNN_INOUT SPEC_T* __restrict__ second_moment, GPUCNN_INOUT int* __restrict__ steps, const SPEC_T* __restrict__ gradients,
             const unsigned char* __restrict__ flags, const SPEC_ACC* __restrict__ hyper, const SPEC_ACC* __restrict__ rates,
-            const int* __restrict__ clock, long long count) {
-  const SPEC_ACC rate = scheduled_rate(rates, clock), beta1 = hyper[0], beta2 = hyper[1], epsilon = hyper[2], decay = hyper[3];
-  const SPEC_ACC correction1 = bias_correction(beta1, clock[0]), correction2 = bias_correction(beta2, clock[0]);
+            const int* __restrict__ schedule, long long count) {
+  const int t = count_step(steps, count);
+  const SPEC_ACC rate = scheduled_rate(rates, schedule, t), beta1 = hyper[0], beta2 = hyper[1], epsilon = hyper[2], decay = hyper[3];
+  const SPEC_ACC correction1 = bias_correction(beta1, t), correction2 = bias_correction(beta2, t);
   update_elements(flags, count, [=](long long first, auto width, bool decayed) {
     constexpr int WIDTH = decltype(width)::value;
     Pack<SPEC_T, WIDTH> p = load_pack<WIDTH>(parameters + first);

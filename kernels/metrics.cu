@@ -15,6 +15,7 @@
 #include "common.cuh"
 #include "mathematics.cuh"
 #include "team.cuh"
+#include "totals.cuh"
 
 constexpr int PER_THREAD = TUNE_PER_THREAD;
 
@@ -55,18 +56,12 @@ __device__ __forceinline__ int count_correct(int* scratch, const SPEC_T* logits,
   return total;
 }
 
-__device__ __forceinline__ void add_totals(double* totals, SPEC_T loss, double correct, int rows) {
-  totals[0] += (double)to_acc(loss) * (double)rows;
-  totals[1] += correct;
-  totals[2] += (double)rows;
-}
-
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
 metrics_update(GPUCNN_INOUT double* __restrict__ totals, const SPEC_T* __restrict__ loss, const SPEC_T* __restrict__ logits,
                const int* __restrict__ labels, int ROWS, int CLASSES) {
   __shared__ int scratch[TUNE_BLOCK / 32];
   const int correct = count_correct(scratch, logits, labels, 0, ROWS, CLASSES);
-  if (threadIdx.x == 0 && threadIdx.y == 0) add_totals(totals, loss[0], (double)correct, ROWS);
+  if (threadIdx.x == 0 && threadIdx.y == 0) add_totals(totals, to_acc(loss[0]), (double)correct, ROWS);
 }
 
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
@@ -89,5 +84,5 @@ metrics_totals_update(GPUCNN_INOUT double* __restrict__ totals, const SPEC_ACC* 
   double correct = 0;
   for (int block = team.rank; block < blocks; block += team.size) correct += (double)workspace[block];
   correct = team.sum(correct);
-  if (team.rank == 0) add_totals(totals, loss[0], correct, ROWS);
+  if (team.rank == 0) add_totals(totals, to_acc(loss[0]), correct, ROWS);
 }

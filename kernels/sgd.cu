@@ -4,19 +4,22 @@
 //           sgd_momentum_update: v = momentum * v + g;  p -= rate * (SPEC_NESTEROV ? g + momentum * v : v)
 // Layout    parameters p, velocity v, gradients g: count elements of SPEC_T, aligned to TUNE_WIDTH elements (at most 16 bytes);
 //           flags: one byte for SPEC_PER_FLAG elements, bit 0 trainable, bit 1 decayed; hyper: SPEC_ACC [momentum, decay];
-//           rates, clock: see flat_buffer.cuh
+//           steps: ceil(count / SPEC_PER_COUNT) equal int, how many there have been; rates, schedule: see flat_buffer.cuh
 // Compiled  SPEC_*: SgdSpec;  TUNE_WIDTH: elements a thread (1, 2, 4), TUNE_BLOCK: threads a block;  run time: count
 // Launch    grid (ceil(count / (TUNE_WIDTH * TUNE_BLOCK))), block (TUNE_BLOCK); one thread owns TUNE_WIDTH elements
-// Writes    p and v of trainable elements exactly once, after reading them; the others are not touched, so they keep their bits
+// Writes    p and v of trainable elements exactly once, after reading them; the others are not touched, so they keep their bits;
+//           steps: one more, each by the block that reads it
 // Cost      3 (5 with momentum) arrays of traffic: memory bound
 // Tested    tests/operations/test_optimizer.py
 // Source    Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013, in PyTorch's form
 #include "flat_buffer.cuh"
 
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
-sgd_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, const SPEC_T* __restrict__ gradients, const unsigned char* __restrict__ flags,
-           const SPEC_ACC* __restrict__ hyper, const SPEC_ACC* __restrict__ rates, const int* __restrict__ clock, long long count) {
-  const SPEC_ACC rate = scheduled_rate(rates, clock), decay = hyper[1];
+sgd_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, GPUCNN_INOUT int* __restrict__ steps, const SPEC_T* __restrict__ gradients,
+           const unsigned char* __restrict__ flags, const SPEC_ACC* __restrict__ hyper, const SPEC_ACC* __restrict__ rates,
+           const int* __restrict__ schedule, long long count) {
+  const int t = count_step(steps, count);
+  const SPEC_ACC rate = scheduled_rate(rates, schedule, t), decay = hyper[1];
   update_elements(flags, count, [=](long long first, auto width, bool decayed) {
     constexpr int WIDTH = decltype(width)::value;
     Pack<SPEC_T, WIDTH> p = load_pack<WIDTH>(parameters + first);
@@ -33,9 +36,11 @@ sgd_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, const SPEC_T* __restric
 
 GPUCNN_KERNEL __launch_bounds__(TUNE_BLOCK)
 sgd_momentum_update(GPUCNN_INOUT SPEC_T* __restrict__ parameters, GPUCNN_INOUT SPEC_T* __restrict__ velocity,
-                    const SPEC_T* __restrict__ gradients, const unsigned char* __restrict__ flags, const SPEC_ACC* __restrict__ hyper,
-                    const SPEC_ACC* __restrict__ rates, const int* __restrict__ clock, long long count) {
-  const SPEC_ACC rate = scheduled_rate(rates, clock), momentum = hyper[0], decay = hyper[1];
+                    GPUCNN_INOUT int* __restrict__ steps, const SPEC_T* __restrict__ gradients, const unsigned char* __restrict__ flags,
+                    const SPEC_ACC* __restrict__ hyper, const SPEC_ACC* __restrict__ rates, const int* __restrict__ schedule,
+                    long long count) {
+  const int t = count_step(steps, count);
+  const SPEC_ACC rate = scheduled_rate(rates, schedule, t), momentum = hyper[0], decay = hyper[1];
   update_elements(flags, count, [=](long long first, auto width, bool decayed) {
     constexpr int WIDTH = decltype(width)::value;
     Pack<SPEC_T, WIDTH> p = load_pack<WIDTH>(parameters + first), v = load_pack<WIDTH>(velocity + first);

@@ -28,13 +28,13 @@ struct LaneTeam {  // blockDim.x lanes, at most 32; the block's size is a multip
 };
 
 template <class T, int THREADS>
-struct BlockTeam {  // a one-dimensional block
+struct BlockTeam {  // a whole block, whose threads are numbered x first
   static_assert(THREADS % 32 == 0 && THREADS <= 1024, "whole warps");
   static constexpr int size = THREADS, WARPS = THREADS / 32;
   int rank;
   T* scratch;  // WARPS elements of shared memory
 
-  __device__ __forceinline__ explicit BlockTeam(T* shared) : rank((int)threadIdx.x), scratch(shared) {}
+  __device__ __forceinline__ explicit BlockTeam(T* shared) : rank((int)(threadIdx.y * blockDim.x + threadIdx.x)), scratch(shared) {}
 
   __device__ __forceinline__ T sum(T value) const {
     for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);

@@ -20,7 +20,9 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.devices.device import AllocationLog, Device
 from gpucnn.limits import limits_of
-from gpucnn.specs import MatmulSpec, Spec
+from gpucnn.specs import LinearSpec, MatmulSpec, Spec
+from gpucnn.specs.optimizer import step_counts
+from gpucnn.specs.rows import CURSORS
 
 METHODS = {name: value for name, value in vars(Backend).items() if inspect.isfunction(value)}
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
@@ -113,6 +115,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
     def state() -> Any:
         return a(3, dtype="uint32")
 
+    def of_rows() -> tuple[Any, Any, Any]:
+        return a(s.rows, s.classes), a(s.rows, dtype="int32"), a(s.classes) if s.weighted else None
+
+    def factor() -> Any:
+        return a(1, dtype=s.acc_dtype) if s.weighted_mean else None
+
     if operation.startswith("conv2d"):
         x, w, y = a(*s.x_shape), a(*s.weight_shape), a(*s.y_shape)
         return {
@@ -135,6 +143,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(*((s.n, s.k) if s.transpose_b else (s.k, s.n))),
             a(s.n) if s.bias else None,
         ),
+        "linear_backward_operands": lambda: (
+            a(s.rows, s.units),
+            None if s.activation == "linear" else a(s.rows, s.units),
+            a(s.rows, s.features),
+            a(s.units, s.features),
+        ),
         "activation_forward": lambda: (flat(),),
         "activation_backward_input": lambda: (flat(), flat()),
         "binary_forward": lambda: (a(*s.a_shape), a(*s.b_shape)),
@@ -148,22 +162,22 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "reduce_backward_input": lambda: (a(s.outer, s.inner),),
         "softmax_forward": lambda: (a(s.rows, s.columns),),
         "softmax_backward_input": lambda: (a(s.rows, s.columns), a(s.rows, s.columns)),
-        "cross_entropy_forward": lambda: (
-            a(s.rows, s.classes),
-            a(s.rows, dtype="int32"),
-            a(s.classes) if s.weighted else None,
-        ),
+        "cross_entropy_forward": lambda: of_rows(),
+        "cross_entropy_update": lambda: (a(3, dtype="float64"), a(), a(s.rows, s.classes), factor(), *of_rows()),
         "cross_entropy_backward_logits": lambda: (
             a(*((s.rows,) if s.reduction == "none" else ())),
-            a(s.rows, s.classes),
-            a(1, dtype=s.acc_dtype),
+            *of_rows(),
+            factor(),
         ),
         "binary_cross_entropy_forward": lambda: (flat(), flat()),
         "binary_cross_entropy_backward_logits": lambda: (a(*((s.count,) if s.reduction == "none" else ())), flat()),
-        "gather_forward": lambda: (
+        "gather_update": lambda: (
+            a(CURSORS, dtype="int32"),
+            a(s.rows, s.width),
+            a(s.rows, dtype="int32") if s.labelled else None,
             a(s.source_rows, s.width, dtype=s.source),
+            a(s.source_rows, dtype="int32") if s.labelled else None,
             a(s.order_length, dtype="int32"),
-            a(1, dtype="int32"),
         ),
         "metrics_update": lambda: (
             a(3, dtype="float64"),
@@ -171,12 +185,15 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(s.rows, s.classes),
             a(s.rows, dtype="int32"),
         ),
-        "sgd_update": lambda: (flat(), flat() if s.momentum else None, flat(), *tables(2)),
-        "adam_update": lambda: (flat(), flat(), flat(), flat(), *tables(4)),
+        "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),
+        "adam_update": lambda: (flat(), flat(), flat(), steps(), flat(), *tables(4)),
     }
 
+    def steps() -> Any:
+        return a(step_counts(s.count), dtype="int32")
+
     def tables(hyper: int) -> tuple[Any, ...]:
-        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype), a(1, dtype=s.acc_dtype), a(3, dtype="int32")
+        return a(s.count, dtype="uint8"), a(hyper, dtype=s.acc_dtype), a(1, dtype=s.acc_dtype), a(2, dtype="int32")
 
     return getattr(b, operation)(*arguments[operation](), s, **options)
 
@@ -255,14 +272,16 @@ def test_counter_update_is_supplied(dtype: str) -> None:
 
 def with_batch(spec: Any, n: int) -> Any:
     """Return the Spec for another batch size."""
-    axis = "n" if not isinstance(spec, MatmulSpec) else "k" if spec.transpose_a else "m"
+    if isinstance(spec, MatmulSpec):
+        return replace(spec, **{"k" if spec.transpose_a else "m": n})
+    axis = "rows" if isinstance(spec, LinearSpec) else "n"
     return replace(spec, **{axis: n})
 
 
 @pytest.mark.parametrize(
     "operation",
     ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "pool2d_forward", "pool2d_backward_input"]
-    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward"],
+    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward", "linear_backward_operands"],
 )
 def test_the_last_smaller_batch_compiles_nothing_and_adds_alike(operation: str) -> None:
     """It reuses the full batch's plan; and had it come first, its sums would have been made in the same order."""
@@ -290,7 +309,9 @@ def test_unknown_algorithms_are_refused_with_a_list(backend: Backend, operation:
         run(backend, operation, spec, algorithm="quick")
 
 
-WRITING = sorted(o for o in OPERATIONS if "out" in inspect.signature(METHODS[o]).parameters)
+SEVERAL = {"linear_backward_operands"}
+"""Operations of several outputs, whose `out` is a tuple; their own tests give one."""
+WRITING = sorted(o for o in set(OPERATIONS) - SEVERAL if "out" in inspect.signature(METHODS[o]).parameters)
 
 
 @pytest.mark.parametrize("operation", WRITING)

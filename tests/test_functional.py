@@ -6,6 +6,7 @@ Values are compared with definitions in tests/operations, arguments and bad inpu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Tensor, tensor
 from gpucnn.backends import Backend
+from gpucnn.functional.activations import deferred_softmax
 from gpucnn.generator import Generator
 from gpucnn.specs import ACTIVATIONS, Conv2dSpec
 
@@ -276,6 +278,19 @@ def test_softmax_remembers_its_logits_for_a_loss(backend: Backend) -> None:
         F.softmax(1.0)
     with pytest.raises(ValueError, match="last axis must have at least one element, got 0"):
         F.softmax(np.zeros((3, 0)))
+
+
+def test_a_deferred_softmax_is_the_same_when_it_is_read(backend: Backend) -> None:
+    found = []
+    for scope in (nullcontext(), deferred_softmax()):
+        x = tensor(normal(2, 3), requires_grad=True)
+        with scope:
+            y = F.softmax(x)
+        assert (y.shape, y.ndim, y.size, y.dtype) == ((2, 3), 2, 6, "float64")
+        (y * normal(2, 3, seed=1)).sum().backward()
+        found.append((y.numpy(), y.numpy(), backend.to_host(x.grad)))
+    for now, later in zip(*found, strict=True):
+        np.testing.assert_array_equal(now, later)
 
 
 LABELS = np.array([2, 0, 1, 2])

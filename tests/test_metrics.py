@@ -30,6 +30,35 @@ def test_totals_weigh_batches_by_their_rows(backend: Backend) -> None:
     assert totals.read()[2] == 0
 
 
+class Halved(SparseCategoricalCrossentropy):
+    """A loss that no kernel computes together with the totals."""
+
+    def __call__(self, prediction: Tensor, target: Any) -> Tensor:
+        return super().__call__(prediction, target) * 0.5
+
+
+@pytest.mark.parametrize("loss", [SparseCategoricalCrossentropy(), Halved()])
+def test_measuring_is_computing_and_adding(backend: Backend, loss: Loss) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((7, 5)).astype(np.float32)
+    y = tensor(rng.integers(0, 5, 7))
+    apart, together = Totals(backend), Totals(backend)
+    gradients = []
+    for totals in (apart, together):
+        x = tensor(z, requires_grad=True)
+        if totals is apart:
+            value = loss(F.softmax(x), y)
+            totals.update(value, x, y)
+        else:
+            value = totals.measure(loss, F.softmax(x), y)
+        value.backward()
+        gradients.append(backend.to_host(x.grad))
+    assert apart.read() == together.read() and together.read()[2] == 7
+    np.testing.assert_array_equal(*gradients)
+    with pytest.raises(ValueError, match="totals: labels are needed"):
+        together.measure(loss, F.softmax(x), None)
+
+
 def test_ties_go_to_the_first_and_nan_is_wrong(backend: Backend) -> None:
     totals = Totals(backend)
     z = np.array([[1, 1, 0], [1, 1, 0], [np.nan, 0, 0], [0, np.nan, 1]], np.float32)

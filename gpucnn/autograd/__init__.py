@@ -1,9 +1,9 @@
 """Tensors and the tape of closures that gives their gradients."""
 
 from gpucnn.autograd.tape import no_grad, received_leaves, record, recording
-from gpucnn.autograd.tensors import Tensor, as_tensor, common_backend, from_dlpack, tensor
+from gpucnn.autograd.tensors import Deferred, Tensor, as_tensor, common_backend, from_dlpack, tensor
 
 __all__ = [
-    "Tensor", "as_tensor", "common_backend", "from_dlpack", "no_grad", "received_leaves", "record", "recording",
-    "tensor",
+    "Deferred", "Tensor", "as_tensor", "common_backend", "from_dlpack", "no_grad", "received_leaves", "record",
+    "recording", "tensor",
 ]  # fmt: skip

@@ -4,6 +4,9 @@ A closure takes `(dy, targets)`: the gradient of the result and, for each input,
 gradient to or None to allocate one. It returns one array or None for each input. It never captures its own result's
 Tensor, so a graph is freed by reference counting. Creation order is a topological order, so the walk needs neither
 recursion nor a heap.
+
+A loss that computes its gradient in the forward pass gives a second closure, `of_one(targets)`, for the usual backward
+pass, which begins at the loss with a gradient of 1: then nothing is left to launch.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from weakref import ReferenceType, ref
 from gpucnn.autograd import tensors
 
 Closure = Callable[[Any, Sequence[Any]], Sequence[Any]]
+ClosureOfOne = Callable[[Sequence[Any]], Sequence[Any]]
 
 _order = count()
 _recording: ContextVar[bool] = ContextVar("gpucnn_recording", default=True)
@@ -25,18 +29,21 @@ _leaves: ContextVar[list[ReferenceType[tensors.Tensor]] | None] = ContextVar("gp
 
 
 class Node:
-    """What a result remembers: its place in the order of creation, its inputs and their versions, and its closure.
+    """What a result remembers: its place in the order of creation, its inputs and their versions, and its closures.
 
-    The backward pass sets the closure to None and forgets the inputs, so that their memory is freed.
+    The backward pass sets the closures to None and forgets the inputs, so that their memory is freed.
     """
 
-    __slots__ = ("closure", "inputs", "order", "versions")
+    __slots__ = ("closure", "inputs", "of_one", "order", "versions")
 
-    def __init__(self, inputs: tuple[tensors.Tensor | None, ...], closure: Closure) -> None:
+    def __init__(
+        self, inputs: tuple[tensors.Tensor | None, ...], closure: Closure, of_one: ClosureOfOne | None
+    ) -> None:
         self.order = next(_order)
         self.inputs = inputs
         self.versions = tuple(0 if t is None else t.version for t in inputs)
         self.closure: Closure | None = closure
+        self.of_one = of_one
 
 
 def recording() -> bool:
@@ -65,24 +72,26 @@ def received_leaves() -> Iterator[list[ReferenceType[tensors.Tensor]]]:
         _leaves.reset(token)
 
 
-def record(data: Any, inputs: Sequence[tensors.Tensor | None], closure: Closure) -> tensors.Tensor:
+def record(
+    data: Any, inputs: Sequence[tensors.Tensor | None], closure: Closure, of_one: ClosureOfOne | None = None
+) -> tensors.Tensor:
     """Make the Tensor of a result.
 
     Args:
-        data: the result, an array of the inputs' backend.
+        data: the result, an array of the inputs' backend, or a Deferred one.
         inputs: what it was computed from; None for an argument that was not given. The first is a Tensor.
-        closure: see the module's docstring.
+        closure, of_one: see the module's docstring.
     """
     backend = next(t.backend for t in inputs if t is not None)
     result = tensors.Tensor(data, backend)
     if _recording.get() and any(t is not None and t.requires_grad for t in inputs):
         result.requires_grad = True
-        result.node = Node(tuple(inputs), closure)
+        result.node = Node(tuple(inputs), closure, of_one)
     return result
 
 
 def walk(root: tensors.Tensor, seed: Any) -> None:
-    """Run the backward pass from `root`, whose gradient is `seed`.
+    """Run the backward pass from `root`, whose gradient is `seed`; None for 1, where the root's node has `of_one`.
 
     Raises:
         RuntimeError: part of the graph has had its backward pass already, or a parameter changed since the forward
@@ -94,16 +103,17 @@ def walk(root: tensors.Tensor, seed: Any) -> None:
     while reached:
         result = reached.pop()
         node = result.node
-        dy = gradients.pop(id(result), None)
         if node is None or node.closure is None:
             continue
-        closure, inputs = node.closure, node.inputs
-        node.closure, node.inputs = None, ()
-        if dy is None:
+        closure, of_one, inputs = node.closure, node.of_one, node.inputs
+        node.closure, node.of_one, node.inputs = None, None, ()
+        if id(result) not in gradients:
             continue
+        dy = gradients.pop(id(result))
         wanted = [t if t is not None and t.requires_grad else None for t in inputs]
         targets = _targets(wanted)
-        for t, target, gradient in zip(wanted, targets, closure(dy, targets), strict=True):
+        found = of_one(targets) if dy is None and of_one is not None else closure(dy, targets)
+        for t, target, gradient in zip(wanted, targets, found, strict=True):
             if t is None or gradient is None:
                 continue
             if t.node is None:

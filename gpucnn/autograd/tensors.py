@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,31 @@ from gpucnn.specs import ArraySpec, BinarySpec
 _LABELS = ("int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 
+class Deferred:
+    """An array that is computed when something asks for it, if anything does.
+
+    Args:
+        shape, dtype: of the array.
+        compute: makes it; what it reads must not change until then.
+    """
+
+    __slots__ = ("_array", "_compute", "dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, compute: Callable[[], Any]) -> None:
+        self.shape = shape
+        self.dtype = dtypes.numpy_dtype(dtype)
+        self._compute: Callable[[], Any] | None = compute
+        self._array: Any = None
+
+    def array(self) -> Any:
+        """Return the array, computed by the first call."""
+        compute = self._compute
+        if compute is not None:
+            self._array = compute()
+            self._compute = None
+        return self._array
+
+
 class Tensor:
     """An array of a backend with an optional gradient. Make one with `gpucnn.tensor`.
 
@@ -28,17 +53,27 @@ class Tensor:
         grad: its gradient, an array of the backend, or None; filled by `backward` for tensors that no operation made.
     """
 
-    __slots__ = ("__weakref__", "_grad", "backend", "data", "logits", "node", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_grad", "backend", "logits", "node", "requires_grad")
     __array_priority__ = 1000
     __hash__ = object.__hash__
 
     def __init__(self, data: Any, backend: Backend, requires_grad: bool = False) -> None:
-        self.data = data
+        self._data = data
         self.backend = backend
         self.requires_grad = requires_grad
         self.node: tape.Node | None = None
         self.logits: Tensor | None = None
         self._grad: Any = None
+
+    @property
+    def data(self) -> Any:
+        """The array of the backend, computed now if that was deferred."""
+        held = self._data
+        return held.array() if isinstance(held, Deferred) else held
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        self._data = array
 
     @property
     def grad(self) -> Any:
@@ -63,22 +98,22 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The array's shape."""
-        return tuple(self.data.shape)
+        return tuple(self._data.shape)
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return len(self.data.shape)
+        return len(self._data.shape)
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.data.shape)
+        return math.prod(self._data.shape)
 
     @property
     def dtype(self) -> str:
         """Name of the element type, e.g. "float32"."""
-        return str(self.data.dtype.name)
+        return str(self._data.dtype.name)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -137,8 +172,7 @@ class Tensor:
         if dy is None:
             if self.size != 1:
                 raise ValueError(f"backward: a result of shape {self.shape} needs a gradient dy of that shape")
-            seed = self.backend.empty(self.shape, self.dtype)
-            self.backend.fill_forward(1.0, ArraySpec(1, self.dtype), out=seed)
+            seed = None if self.node is not None and self.node.of_one is not None else self._one()
         else:
             given = as_tensor(dy, self.backend, dtype=self.dtype, what="backward: dy")
             if given.shape != self.shape:
@@ -148,6 +182,11 @@ class Tensor:
             self.receive_gradient(seed, False)
             return
         tape.walk(self, seed)
+
+    def _one(self) -> Any:
+        """Return the gradient of a tensor of one element by itself."""
+        one = self.backend.empty(self.shape, self.dtype)
+        return self.backend.fill_forward(1.0, ArraySpec(1, self.dtype), out=one)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

@@ -27,6 +27,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
@@ -36,6 +37,9 @@ from gpucnn.specs import (
     SgdSpec,
     SoftmaxSpec,
 )
+
+Gradients = tuple[Array | None, Array | None, Array | None]
+"""Of a layer's input, weight and bias."""
 
 
 class Backend(ABC):
@@ -169,6 +173,22 @@ class Backend(ABC):
     ) -> Array:
         """activation(op(a) @ op(b) + bias), (M, N)."""
 
+    @abstractmethod
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        """Gradients of x, weight and bias, None where the Spec does not want them; `saved` is the layer's output, or
+        None when it is linear.
+        """
+
     # -- elementwise --------------------------------------------------------------------------------------------------
     @abstractmethod
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
@@ -234,14 +254,36 @@ class Backend(ABC):
     @abstractmethod
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
-        """Loss, () or (rows,); each row's gradient (rows, classes), not yet reduced; its factor (1,) in acc_dtype."""
+    ) -> tuple[Array, Array, Array | None]:
+        """Loss, () or (rows,); its gradient (rows, classes); for a weighted mean its factor (1,) in acc_dtype."""
+
+    @abstractmethod
+    def cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        factor: Array | None,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        spec: CrossEntropySpec,
+    ) -> None:
+        """totals += [loss * rows, correct rows, rows]; also writes cross_entropy_forward's results, of a loss ()."""
 
     @abstractmethod
     def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+        self,
+        dy: Array,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        factor: Array | None,
+        spec: CrossEntropySpec,
+        *,
+        out: Array | None = None,
     ) -> Array:
-        """dlogits * factor * dy, dy of the loss's shape."""
+        """cross_entropy_forward's gradient times dy, of the loss's shape."""
 
     @abstractmethod
     def binary_cross_entropy_forward(
@@ -256,10 +298,19 @@ class Backend(ABC):
         """dlogits * dy, divided by the count for the mean."""
 
     @abstractmethod
-    def gather_forward(
-        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
-    ) -> Array:
-        """(rows, width): rows order[cursor[0] + i] of the source, cast."""
+    def gather_update(
+        self,
+        cursor: Array,
+        samples: Array,
+        picked: Array | None,
+        source: Array,
+        labels: Array | None,
+        order: Array,
+        spec: GatherSpec,
+    ) -> None:
+        """Write rows order[cursor + i] of the source, cast, to `samples`, and their labels to `picked` if the Spec is
+        labelled; then cursor += rows.
+        """
 
     @abstractmethod
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
@@ -271,14 +322,15 @@ class Backend(ABC):
         self,
         parameters: Array,
         velocity: Array | None,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: SgdSpec,
     ) -> None:
-        """One SGD step on a flat buffer."""
+        """One SGD step on a flat buffer, counted in `steps`."""
 
     @abstractmethod
     def adam_update(
@@ -286,11 +338,12 @@ class Backend(ABC):
         parameters: Array,
         first_moment: Array,
         second_moment: Array,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: AdamSpec,
     ) -> None:
-        """One Adam step on a flat buffer."""
+        """One Adam step on a flat buffer, counted in `steps`."""

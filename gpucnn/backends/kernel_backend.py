@@ -9,34 +9,30 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.backend import Backend
+from gpucnn.backends.backend import Gradients
+from gpucnn.backends.kernel_training import TrainingKernels
 from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.device import AllocationLog, Array, Device, Graph
 from gpucnn.specs import (
     ActivationSpec,
-    AdamSpec,
     ArraySpec,
-    BinaryCrossEntropySpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
-    CrossEntropySpec,
     DropoutSpec,
-    GatherSpec,
+    LinearSpec,
     MatmulSpec,
-    MetricsSpec,
     Pad2dSpec,
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
-    SgdSpec,
     SoftmaxSpec,
     Spec,
 )
 from gpucnn.specs.elementwise import MAX_AXES
 
 
-class KernelBackend(Backend):
+class KernelBackend(TrainingKernels):
     """Operations as kernel launches.
 
     An operation with nothing to write returns its empty output without a launch; a sum over nothing returns zeros.
@@ -205,6 +201,31 @@ class KernelBackend(Backend):
             "matmul_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm, empty_sum=spec.k == 0
         )
 
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        given = out or (None, None, None)
+        dx = self._output(given[0], (spec.rows, spec.features), spec.dtype) if spec.of_input else None
+        dw = self._output(given[1], (spec.units, spec.features), spec.dtype) if spec.of_weight else None
+        db = self._output(given[2], (spec.units,), spec.dtype) if spec.of_weight else None
+        sizes = {"ROWS": spec.rows, "UNITS": spec.units, "FEATURES": spec.features}
+        operands = {"dx": dx, "dw": dw, "db": db, "dy": dy, "y": saved, "x": x, "weight": weight, **sizes}
+        if spec.rows:
+            self.launcher.run("linear_backward_operands", spec, operands, algorithm)
+        else:
+            for sums in (dw, db):
+                if sums is not None:
+                    self.fill_forward(0, ArraySpec(sums.size, spec.dtype), out=sums)
+        return dx, dw, db
+
     # -- elementwise --------------------------------------------------------------------------------------------------
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
         return self._write("activation_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
@@ -277,136 +298,3 @@ class KernelBackend(Backend):
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "y": y, "ROWS": spec.rows, "COLUMNS": spec.columns}
         return self._write("softmax_backward_input", spec, "dx", out, dy.shape, operands)
-
-    def cross_entropy_forward(
-        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
-        loss = self.empty((spec.rows,) if spec.reduction == "none" else (), spec.dtype)
-        dlogits, factor = self.empty((spec.rows, spec.classes), spec.dtype), self.empty((1,), spec.acc_dtype)
-        if spec.rows == 0:
-            return (
-                self._nothing_lost(loss, spec),
-                dlogits,
-                self.fill_forward(1, ArraySpec(1, spec.acc_dtype), out=factor),
-            )
-        operands = {
-            "loss": loss,
-            "dlogits": dlogits,
-            "factor": factor,
-            "logits": logits,
-            "labels": labels,
-            "weight": weight,
-            "ROWS": spec.rows,
-            "CLASSES": spec.classes,
-            "smoothing": spec.label_smoothing,
-        }
-        self.launcher.run("cross_entropy_forward", spec, operands)
-        return loss, dlogits, factor
-
-    def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
-    ) -> Array:
-        operands = {"dy": dy, "dlogits": dlogits, "factor": factor, "ROWS": spec.rows, "CLASSES": spec.classes}
-        return self._write("cross_entropy_backward_logits", spec, "dx", out, (spec.rows, spec.classes), operands)
-
-    def binary_cross_entropy_forward(
-        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
-    ) -> tuple[Array, Array]:
-        loss = self.empty(logits.shape if spec.reduction == "none" else (), spec.dtype)
-        dlogits = self.empty(logits.shape, spec.dtype)
-        if spec.count == 0:
-            return self._nothing_lost(loss, spec), dlogits
-        operands = {"loss": loss, "dlogits": dlogits, "logits": logits, "targets": targets, "count": spec.count}
-        self.launcher.run("binary_cross_entropy_forward", spec, operands)
-        return loss, dlogits
-
-    def binary_cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
-    ) -> Array:
-        operands = {"dy": dy, "dlogits": dlogits, "count": spec.count}
-        return self._write("binary_cross_entropy_backward_logits", spec, "dx", out, dlogits.shape, operands)
-
-    def _nothing_lost(self, loss: Array, spec: CrossEntropySpec | BinaryCrossEntropySpec) -> Array:
-        """Fill the loss of an empty batch: 0 for the sum, NaN for the mean."""
-        if loss.size:
-            self.fill_forward(
-                float("nan") if spec.reduction == "mean" else 0.0, ArraySpec(loss.size, spec.dtype), out=loss
-            )
-        return loss
-
-    def gather_forward(
-        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
-    ) -> Array:
-        operands = {
-            "source": source,
-            "order": order,
-            "cursor": cursor,
-            "ROWS": spec.rows,
-            "WIDTH": spec.width,
-            "SOURCE_ROWS": spec.source_rows,
-            "ORDER_LENGTH": spec.order_length,
-        }
-        return self._write("gather_forward", spec, "y", out, (spec.rows, spec.width), operands)
-
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        if spec.rows:
-            operands = {
-                "totals": totals,
-                "loss": loss,
-                "logits": logits,
-                "labels": labels,
-                "ROWS": spec.rows,
-                "CLASSES": spec.classes,
-            }
-            self.launcher.run("metrics_update", spec, operands)
-
-    # -- optimizers -----------------------------------------------------------------------------------------------
-    def sgd_update(
-        self,
-        parameters: Array,
-        velocity: Array | None,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        clock: Array,
-        spec: SgdSpec,
-    ) -> None:
-        if spec.count:
-            operands = {
-                "parameters": parameters,
-                "velocity": velocity,
-                "gradients": gradients,
-                "flags": flags,
-                "hyper": hyper,
-                "rates": rates,
-                "clock": clock,
-                "count": spec.count,
-            }
-            self.launcher.run("sgd_update", spec, operands)
-
-    def adam_update(
-        self,
-        parameters: Array,
-        first_moment: Array,
-        second_moment: Array,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        clock: Array,
-        spec: AdamSpec,
-    ) -> None:
-        if spec.count:
-            operands = {
-                "parameters": parameters,
-                "first_moment": first_moment,
-                "second_moment": second_moment,
-                "gradients": gradients,
-                "flags": flags,
-                "hyper": hyper,
-                "rates": rates,
-                "clock": clock,
-                "count": spec.count,
-            }
-            self.launcher.run("adam_update", spec, operands)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from gpucnn import dtypes
-from gpucnn.autograd import Tensor, as_tensor, common_backend, record
+from gpucnn.autograd import Deferred, Tensor, as_tensor, common_backend, record
 from gpucnn.specs import FUSED_ACTIVATIONS, ActivationSpec, SoftmaxSpec
 from gpucnn.specs.base import activation_number
+
+_deferring: ContextVar[bool] = ContextVar("gpucnn_deferring_softmax", default=False)
 
 
 def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
@@ -107,16 +111,30 @@ def log_softmax(x: Any) -> Tensor:
     return _softmax(x, True)
 
 
+@contextmanager
+def deferred_softmax() -> Iterator[None]:
+    """Compute a softmax made inside the `with` block, in this thread or task, only when something reads it: a loss
+    starts from its logits. Nothing that it was computed from may change before that.
+    """
+    token = _deferring.set(True)
+    try:
+        yield
+    finally:
+        _deferring.reset(token)
+
+
 def _softmax(x: Any, log: bool) -> Tensor:
     t = floating(x, "softmax: x")
     if not t.shape:
         raise ValueError("softmax: x must have at least one axis, got a scalar")
     spec = SoftmaxSpec(math.prod(t.shape[:-1]), t.shape[-1], log, t.dtype)
-    backend = t.backend
-    y = backend.softmax_forward(t.data, spec)
+    backend, rows = t.backend, t.data
+    y = Deferred(t.shape, t.dtype, lambda: backend.softmax_forward(rows, spec))
+    if log or not _deferring.get():
+        y.array()
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
-        return (backend.softmax_backward_input(dy, y, spec, out=targets[0]),)
+        return (backend.softmax_backward_input(dy, y.array(), spec, out=targets[0]),)
 
     result = record(y, (t,), backward)
     result.logits = None if log else t

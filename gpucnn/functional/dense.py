@@ -8,7 +8,7 @@ from typing import Any
 from gpucnn.autograd import Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
 from gpucnn.functional.activations import floating, fused_name
-from gpucnn.specs import ActivationSpec, MatmulSpec, ReduceSpec
+from gpucnn.specs import LinearSpec, MatmulSpec
 
 
 def linear(
@@ -53,24 +53,14 @@ def linear(
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, algorithm: str | None) -> Tensor:
-    backend, rows, filters, kind = x.backend, x.data, weight.data, x.dtype
+    backend, rows, filters = x.backend, x.data, weight.data
     y = backend.matmul_forward(rows, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
-    wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
-    epilogue = ActivationSpec(spec.activation, y.size, kind, spec.slope)
+    of_input, of_weight = x.requires_grad, weight.requires_grad or (bias is not None and bias.requires_grad)
     kept = y if spec.activation != "linear" else None
-    of_input = MatmulSpec.of(spec.y_shape, weight.shape, kind, what="linear")
-    of_weight = MatmulSpec.of(spec.y_shape, x.shape, kind, transpose_a=True, what="linear")
-    of_bias = ReduceSpec("sum", 1, spec.m, spec.n, kind)
 
-    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
-        dz = dy if kept is None else backend.activation_backward_input(dy, kept, epilogue)
-        dx = backend.matmul_forward(dz, filters, None, of_input, out=targets[0]) if wanted[0] else None
-        dw = backend.matmul_forward(dz, rows, None, of_weight, out=targets[1]) if wanted[1] else None
-        db = None
-        if wanted[2]:
-            target = None if targets[2] is None else targets[2].reshape(1, of_bias.inner)
-            db = backend.reduce_forward(dz, of_bias, out=target).reshape(of_bias.inner)
-            db = db if targets[2] is None else targets[2]
-        return dx, dw, db
+    def backward(dy: Any, targets: Sequence[Any]) -> Sequence[Any]:
+        gradients = LinearSpec.of(spec, of_input=of_input, of_weight=of_weight)
+        dx, dw, db = targets
+        return backend.linear_backward_operands(dy, kept, rows, filters, gradients, out=(dx, dw, db))
 
     return record(y, (x, weight, bias), backward)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,22 +78,51 @@ def cross_entropy(
     >>> round(cross_entropy([[2.0, 1.0, 0.1]], [0]).item(), 6)
     0.41703
     """
-    z = floating(logits, "cross_entropy: logits")
-    if z.ndim != 2:
-        raise ValueError(f"cross_entropy: logits must be (N, classes), got shape {z.shape}")
+    z = _rows_of_logits(logits)
     rows, classes = z.shape
     spec = CrossEntropySpec(rows, classes, weight is not None, float(label_smoothing), reduction, z.dtype)
     factors = None if weight is None else floating(weight, "cross_entropy: weight", like=z)
     if factors is not None and factors.shape != (classes,):
         raise ValueError(f"cross_entropy: weight must have shape ({classes},), got {factors.shape}")
+    held, w = _device_labels(labels, z.backend, classes, rows), None if factors is None else factors.data
+    return _recorded(z, held, w, z.backend.cross_entropy_forward(z.data, held, w, spec), spec)
+
+
+def cross_entropy_and_totals(logits: Tensor, labels: Tensor, totals: Any) -> Tensor:
+    """Return the mean cross-entropy and add [loss * N, correct rows, N] to `totals`, in one launch where the batch is
+    not too large; otherwise as `cross_entropy`.
+
+    Args:
+        logits: (N, classes), floating.
+        labels: (N,) int32.
+        totals: float64 (3,), an array of the logits' backend; a row is correct as in `gpucnn.metrics.Totals`.
+    """
+    z = _rows_of_logits(logits)
+    rows, classes = z.shape
+    spec = CrossEntropySpec(rows, classes, False, 0.0, "mean", z.dtype)
     backend = z.backend
     held = _device_labels(labels, backend, classes, rows)
-    loss, dlogits, factor = backend.cross_entropy_forward(z.data, held, None if factors is None else factors.data, spec)
-    return record(
-        loss,
-        (z,),
-        lambda dy, targets: (backend.cross_entropy_backward_logits(dy, dlogits, factor, spec, out=targets[0]),),
-    )
+    loss, dlogits = backend.empty((), z.dtype), backend.empty(z.shape, z.dtype)
+    backend.cross_entropy_update(totals, loss, dlogits, None, z.data, held, None, spec)
+    return _recorded(z, held, None, (loss, dlogits, None), spec)
+
+
+def _rows_of_logits(logits: Any) -> Tensor:
+    z = floating(logits, "cross_entropy: logits")
+    if z.ndim != 2:
+        raise ValueError(f"cross_entropy: logits must be (N, classes), got shape {z.shape}")
+    return z
+
+
+def _recorded(z: Tensor, labels: Any, weight: Any, results: tuple[Any, Any, Any], spec: CrossEntropySpec) -> Tensor:
+    """Record a loss whose gradient is there already: only where dy is not 1 is it computed again, times dy."""
+    backend, logits = z.backend, z.data
+    loss, dlogits, factor = results
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
+        return (backend.cross_entropy_backward_logits(dy, logits, labels, weight, factor, spec, out=targets[0]),)
+
+    return record(loss, (z,), backward, None if spec.reduction == "none" else lambda targets: (dlogits,))
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, reduction: str = "mean") -> Tensor:

@@ -48,9 +48,9 @@ class Tile:
         """`MxNxK` of the block."""
         return f"{self.m}x{self.n}x{TILE_K}"
 
-    def cover(self, spec: MatmulSpec) -> int:
-        """Return how many tiles cover the result; 1 for an empty one."""
-        return max(ceil_div(spec.m, self.m) * ceil_div(spec.n, self.n), 1)
+    def cover(self, m: int, n: int) -> int:
+        """Return how many tiles cover an (m, n) result; 1 for an empty one."""
+        return max(ceil_div(m, self.m) * ceil_div(n, self.n), 1)
 
 
 LARGE = Tile(128, 128, 8, 8)
@@ -89,7 +89,7 @@ def _tiles(spec: MatmulSpec, limits: DeviceLimits) -> list[Tile]:
     elif spec.transpose_a and spec.m <= FLAT.m:
         best = FLAT
     else:
-        best = next((tile for tile in usual if tile.cover(spec) >= limits.multiprocessors), SMALL)
+        best = next((tile for tile in usual if tile.cover(spec.m, spec.n) >= limits.multiprocessors), SMALL)
     return [best, *(tile for tile in (*reversed(usual), NARROW, FLAT) if tile is not best)]
 
 
@@ -102,14 +102,16 @@ def _macros(spec: MatmulSpec, tile: Tile, chunk: int) -> dict[str, object]:
 
 
 def _direct(spec: MatmulSpec, tile: Tile) -> Plan:
-    launch = Launch.of(FILE, "matmul_forward_direct", _macros(spec, tile, 0), (tile.cover(spec),), (tile.threads,))
+    launch = Launch.of(
+        FILE, "matmul_forward_direct", _macros(spec, tile, 0), (tile.cover(spec.m, spec.n),), (tile.threads,)
+    )
     return Plan("direct", tile.name, (launch,), f"{spec.acc_dtype} multiply-adds in the order k")
 
 
 def _split_k(spec: MatmulSpec, tile: Tile) -> Plan:
     macros, chunks, elements = _macros(spec, tile, CHUNK), max(ceil_div(spec.k, CHUNK), 1), spec.m * spec.n
     launches = (
-        Launch.of(FILE, "matmul_forward_split_k", macros, (tile.cover(spec) * chunks,), (tile.threads,)),
+        Launch.of(FILE, "matmul_forward_split_k", macros, (tile.cover(spec.m, spec.n) * chunks,), (tile.threads,)),
         Launch.of(FILE, "matmul_forward_split_k_sum", macros, (max(ceil_div(elements, BLOCK), 1),), (BLOCK,)),
     )
     workspace = chunks * elements * dtypes.numpy_dtype(spec.acc_dtype).itemsize

@@ -69,8 +69,8 @@ def lanes(columns: int) -> int:
     return min(power_of_two(max(columns, 1)), WARP)
 
 
-def lane_grid(rows: int, columns: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (grid, block) of lane teams: block (lanes of a row, rows)."""
+def lane_grid(rows: int, columns: int, threads: int = BLOCK) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (grid, block) of lane teams: block (lanes of a row, rows), of as many threads."""
     across = lanes(columns)
-    down = BLOCK // across
+    down = threads // across
     return (max(ceil_div(rows, down), 1),), (across, down)

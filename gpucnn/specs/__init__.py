@@ -3,6 +3,7 @@
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.elementwise import ActivationSpec, ArraySpec, BinarySpec, CastSpec, DropoutSpec, ScalarSpec
+from gpucnn.specs.linear import LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
 from gpucnn.specs.optimizer import AdamSpec, SgdSpec
 from gpucnn.specs.pad2d import Pad2dSpec
@@ -11,6 +12,7 @@ from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSp
 
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "ActivationSpec", "AdamSpec", "ArraySpec", "BinaryCrossEntropySpec",
-    "BinarySpec", "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "MatmulSpec",
-    "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+    "BinarySpec", "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearSpec",
+    "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec",
+    "Spec",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """Sizes of optimizer steps on one flat buffer of parameters.
 
 `flags` holds one uint8 for every SEGMENT bytes of parameters (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
-Hyper-parameters, the table of learning rates and the clock stand in device memory, so that a captured step sees them
-change. `clock` (int32) is [t, begin, last]: t counts steps from 1 and is already advanced for this update, the table
-began when `begin` steps were taken, and `last` is its last entry: rate = rates[clamp(t - 1 - begin, 0, last)].
+Hyper-parameters, the table of learning rates and the count of steps stand in device memory, so that a captured step
+sees them change. `steps` holds that count, int32, once for every PER_COUNT elements (`step_counts`), and every update
+adds 1 to all of them: a kernel's blocks each have counts of their own, so that none of them has to wait for another.
+`schedule` (int32) is [begin, last]: the table began when `begin` steps were taken, and `last` is its last entry: step
+t, counted from 1, has rate = rates[clamp(t - 1 - begin, 0, last)].
 """
 
 from __future__ import annotations
@@ -18,11 +20,18 @@ from gpucnn.specs import base
 SEGMENT = 256
 """Parameters start at multiples of this many bytes."""
 TRAINABLE, DECAYED = 1, 2
+PER_COUNT = 256
+"""Elements that share one count of the steps."""
 
 
 def elements_per_flag(dtype: str) -> int:
     """Return how many elements share one flag."""
     return SEGMENT // dtypes.numpy_dtype(dtype).itemsize
+
+
+def step_counts(count: int) -> int:
+    """Return how many counts of the steps a buffer of `count` elements has."""
+    return max(-(-count // PER_COUNT), 1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class SgdSpec(base.Spec):
             "SPEC_MOMENTUM": self.momentum,
             "SPEC_NESTEROV": self.nesterov,
             "SPEC_PER_FLAG": elements_per_flag(self.dtype),
+            "SPEC_PER_COUNT": PER_COUNT,
         }
 
     def terms(self, operation: str) -> int:
@@ -68,7 +78,11 @@ class AdamSpec(base.Spec):
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""
-        return {"SPEC_DECOUPLED": self.decoupled, "SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+        return {
+            "SPEC_DECOUPLED": self.decoupled,
+            "SPEC_PER_FLAG": elements_per_flag(self.dtype),
+            "SPEC_PER_COUNT": PER_COUNT,
+        }
 
     def terms(self, operation: str) -> int:
         """Return a small count that covers the chained roundings."""

@@ -103,6 +103,11 @@ class CrossEntropySpec(base.Spec):
         if self.classes < 1:
             raise ValueError(f"cross_entropy: logits must have at least one class, got {self.classes}")
 
+    @property
+    def weighted_mean(self) -> bool:
+        """Whether the labels decide what the sum is divided by."""
+        return self.weighted and self.reduction == "mean"
+
     def batchless(self) -> CrossEntropySpec:
         """Return the Spec without the batch, which is the rows."""
         return replace(self, rows=0)
@@ -141,12 +146,16 @@ class BinaryCrossEntropySpec(base.Spec):
         return self.count + 16
 
 
+CURSORS = 256
+"""Equal copies of a data set's cursor: each block of a gather reads and advances its own and waits for no other."""
+
+
 @dataclass(frozen=True)
 class GatherSpec(base.Spec):
-    """y[i] = source[order[cursor + i]] cast to dtype, for i < rows; each row has `width` elements.
+    """y[i] = source[order[cursor + i]] cast to dtype, for i < rows; each row has `width` elements; then cursor += rows.
 
-    `order` is int32, `cursor` one int32 in device memory. An index outside 0..source_rows-1 or past the order's end
-    gives a row of NaN (of -1 for integer dtypes).
+    `labelled` also picks the rows' int32 labels. `order` is int32, `cursor` CURSORS equal int32 in device memory. An
+    index outside 0..source_rows-1 or past the order's end gives a row of NaN and the label -1.
     """
 
     rows: int
@@ -154,12 +163,13 @@ class GatherSpec(base.Spec):
     source_rows: int
     order_length: int
     source: str
+    labelled: bool
     dtype: str
 
     runtime: ClassVar[tuple[str, ...]] = ("rows", "width", "source_rows", "order_length")
 
     def macros(self) -> dict[str, object]:
-        """Return the SPEC_* macros; dtype may be int32 (labels)."""
+        """Return the SPEC_* macros: the two types."""
         return {"SPEC_T": dtypes.kernel_type(self.dtype), "SPEC_SOURCE_T": dtypes.kernel_type(self.source)}
 
     def terms(self, operation: str) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
+from gpucnn.functional.activations import deferred_softmax
 from gpucnn.metrics import Totals
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
@@ -116,18 +117,12 @@ def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int
 
 def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
-    prediction = model(x, training=True)
-    loss = model.loss(prediction, y)
+    with deferred_softmax():
+        prediction = model(x, training=True)
+    loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
     loss.backward()
     model.optimizer.step()
-    if totals is not None:
-        totals.update(loss, _scores(prediction), y)
     return loss
-
-
-def _scores(prediction: Tensor) -> Tensor:
-    """Return the logits of a softmax, which rank as it does, else the prediction."""
-    return prediction if prediction.logits is None else prediction.logits
 
 
 def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> tuple[float, float, int]:
@@ -137,8 +132,9 @@ def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> t
     with no_grad():
         for rows in _batches(len(x), batch_size):
             batch, labels = data.take(rows)
-            prediction = model(batch, training=False)
-            totals.update(model.loss(prediction, labels), _scores(prediction), labels)
+            with deferred_softmax():
+                prediction = model(batch, training=False)
+            totals.measure(model.loss, prediction, labels)
     return totals.read()
 
 

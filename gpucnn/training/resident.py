@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.specs import GatherSpec
+from gpucnn.specs.rows import CURSORS
 
 
 class ResidentData:
@@ -30,21 +30,19 @@ class ResidentData:
         self._x = backend.from_host(np.ascontiguousarray(x))
         self._y = None if y is None else backend.from_host(y)
         self._order = backend.from_host(np.arange(self.count, dtype=np.int32))
-        self._cursor = backend.from_host(np.zeros(1, np.int32))
+        self._cursor = backend.from_host(np.zeros(CURSORS, np.int32))
 
     def start(self, order: np.ndarray | None = None) -> None:
         """Begin a visit in an order, int32 (N,); None keeps the last one."""
         if order is not None:
             self._backend.copy(self._order, order)
-        self._backend.copy(self._cursor, np.zeros(1, np.int32))
+        self._backend.copy(self._cursor, np.zeros(CURSORS, np.int32))
 
     def take(self, rows: int) -> tuple[Tensor, Tensor | None]:
-        """Gather the next `rows` samples and labels and advance: launches only."""
-        x = self._gather(self._x, rows, math.prod(self._sample_shape), self._dtype).reshape((rows, *self._sample_shape))
-        y = None if self._y is None else Tensor(self._gather(self._y, rows, 1, "int32").reshape(rows), self._backend)
-        self._backend.counter_update(self._cursor, 0, rows)
-        return Tensor(x, self._backend), y
-
-    def _gather(self, source: Any, rows: int, width: int, dtype: str) -> Any:
-        spec = GatherSpec(rows, width, self.count, self.count, source.dtype.name, dtype)
-        return self._backend.gather_forward(source.reshape(self.count, width), self._order, self._cursor, spec)
+        """Gather the next `rows` samples and labels and advance: one launch."""
+        backend, width = self._backend, math.prod(self._sample_shape)
+        x = backend.empty((rows, width), self._dtype)
+        y = None if self._y is None else backend.empty((rows,), "int32")
+        spec = GatherSpec(rows, width, self.count, self.count, self._x.dtype.name, y is not None, self._dtype)
+        backend.gather_update(self._cursor, x, y, self._x.reshape(self.count, width), self._y, self._order, spec)
+        return Tensor(x.reshape((rows, *self._sample_shape)), backend), None if y is None else Tensor(y, backend)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from gpucnn.specs import GatherSpec
 
 
-def _gather(rows: int, width: int, source_rows: int, order: int, source: str) -> Callable[[str], GatherSpec]:
-    return lambda dtype: GatherSpec(rows, width, source_rows, order, source, dtype)
+def _gather(
+    rows: int, width: int, source_rows: int, order: int, source: str, labelled: bool = True
+) -> Callable[[str], GatherSpec]:
+    return lambda dtype: GatherSpec(rows, width, source_rows, order, source, labelled, dtype)
 
 
 GATHER = {
@@ -17,11 +19,8 @@ GATHER = {
     "odd": _gather(33, 7, 20, 40, "uint8"),
     "wide": _gather(2, 1025, 3, 2, "float32"),
     "doubles": _gather(4, 31, 5, 6, "float64"),
-    "halves": _gather(4, 33, 5, 6, "float16"),
-    "brain_floats": _gather(4, 255, 5, 6, "bfloat16"),
-    "integers": _gather(300, 1, 50, 300, "int32"),
-}
-LABELS = {
-    "labels": lambda dtype: GatherSpec(64, 1, 100, 100, "int32", dtype),
-    "byte_labels": lambda dtype: GatherSpec(33, 1, 100, 100, "uint8", dtype),
+    "halves": _gather(4, 33, 5, 6, "float16", labelled=False),
+    "brain_floats": _gather(4, 255, 5, 6, "bfloat16", labelled=False),
+    "more_rows_than_blocks": _gather(300, 1, 50, 300, "int32"),
+    "more_parts_than_blocks": _gather(120, 2049, 3, 120, "uint8"),
 }

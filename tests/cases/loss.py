@@ -32,7 +32,10 @@ CROSS_ENTROPY = {
     "a_block_and_one": _cross(3, 257, True, 0.1, "mean"),
     "long": _cross(2, 1500, False, 0.1, "mean"),
     "all_smooth": _cross(6, 11, True, 1.0, "mean"),
+    "many_turns": _cross(600, 17, False, 0.0, "mean"),
 }
+SCALAR_LOSS = {name: make for name, make in CROSS_ENTROPY.items() if make("float32").reduction != "none"}
+"""What has one loss, which totals need."""
 
 
 def _binary(count: int, reduction: str) -> Callable[[str], BinaryCrossEntropySpec]:

@@ -152,7 +152,7 @@ def test_kernels_reports_registers_and_no_spills():
     assert any(entry.startswith("conv2d_backward_weight") for entry in entries)
     assert "adam_update" in entries
     assert all(row["registers"] > 0 and row["spill_bytes"] == 0 for row in rows), rows
-    assert sum(row["launches"] for row in rows) > 20
+    assert len(rows) <= sum(row["launches"] for row in rows) <= 26  # tests/test_launches.py
 
 
 def test_output_piped_to_a_file_has_rows_and_no_control_codes(small_mnist, tmp_path):

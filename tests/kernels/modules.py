@@ -25,7 +25,6 @@ _INTEGERS = ("int32", "uint32")
 _DTYPES = {
     "counter_update": _INTEGERS,
     "fill_forward": (*FLOATING, *_INTEGERS, "uint8"),
-    "gather_forward": (*FLOATING, "int32"),
 }
 """The dtypes of operations that know others than the floating ones."""
 

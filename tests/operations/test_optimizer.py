@@ -10,7 +10,7 @@ from reference import optimizer as reference
 
 from gpucnn.backends import Backend
 from gpucnn.specs import AdamSpec, SgdSpec
-from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
+from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag, step_counts
 
 DTYPES = ("float32", "float64")
 SGD_HYPER = (0.125, 0.9, 0.02)
@@ -31,17 +31,26 @@ def bits(x: np.ndarray) -> np.ndarray:
 
 
 def scheduled(t: int, rate: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rates, clock) whose entry for step t is `rate`; every other entry is a trap."""
+    """(rates, schedule) whose entry for step t is `rate`; every other entry is a trap."""
     rates = np.full(5, 1e30, dtype)
     rates[2] = rate
-    return rates, np.array([t, t - 3, 4], np.int32)
+    return rates, np.array([t - 3, 4], np.int32)
 
 
-def run_sgd(backend: Backend, spec: SgdSpec, p, v, g, flags, hyper, table=None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Take a step; hyper starts with the rate, which is looked up in `table` (rates, clock)."""
+def counts(spec: SgdSpec | AdamSpec, steps: int) -> np.ndarray:
+    """Return the counts after so many steps."""
+    return np.full(step_counts(spec.count), steps, np.int32)
+
+
+def run_sgd(
+    backend: Backend, spec: SgdSpec, p, v, g, flags, hyper, table=None, t: int = 7
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Take step t; hyper starts with the rate, which is looked up in `table` (rates, schedule)."""
     held_p, held_v = backend.from_host(p), backend.from_host(v) if spec.momentum else None
-    rest = (g, flags, hyper[1:], *(table or scheduled(7, hyper[0], spec.acc_dtype)))
-    backend.sgd_update(held_p, held_v, *(backend.from_host(np.ascontiguousarray(a)) for a in rest), spec)
+    given = (counts(spec, t - 1), g, flags, hyper[1:], *(table or scheduled(t, hyper[0], spec.acc_dtype)))
+    steps, *rest = (backend.from_host(np.ascontiguousarray(a)) for a in given)
+    backend.sgd_update(held_p, held_v, steps, *rest, spec)
+    np.testing.assert_array_equal(backend.to_host(steps), counts(spec, t))
     return backend.to_host(held_p), backend.to_host(held_v) if spec.momentum else None
 
 
@@ -78,8 +87,10 @@ def run_adam(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     held = [backend.from_host(a) for a in (p, m, v)]
     table = scheduled(t, hyper[0], spec.acc_dtype)
-    rest = [backend.from_host(np.ascontiguousarray(a)) for a in (g, flags, hyper[1:], *table)]
-    backend.adam_update(*held, *rest, spec)
+    given = (counts(spec, t - 1), g, flags, hyper[1:], *table)
+    steps, *rest = (backend.from_host(np.ascontiguousarray(a)) for a in given)
+    backend.adam_update(*held, steps, *rest, spec)
+    np.testing.assert_array_equal(backend.to_host(steps), counts(spec, t))
     p, m, v = (backend.to_host(a) for a in held)
     return p, m, v
 
@@ -120,10 +131,10 @@ def test_adam_bias_correction_is_exact_at_every_step(backend, t):
 @pytest.mark.parametrize(("t", "entry"), [(1, 0), (10, 0), (11, 0), (12, 1), (14, 3), (15, 3), (2_000_000_000, 3)])
 def test_the_rate_is_the_entry_of_the_step(backend, t, entry):
     """The table began after 10 steps: before and behind it stand its first and its last entry."""
-    rates, clock = np.array([1, 2, 4, 8, 1e30], np.float32), np.array([t, 10, 3], np.int32)
+    rates, schedule = np.array([1, 2, 4, 8, 1e30], np.float32), np.array([10, 3], np.int32)
     p, g, flags = np.zeros(3, np.float32), -np.ones(3, np.float32), np.array([TRAINABLE], np.uint8)
     spec, hyper = SgdSpec(3, False, False, "float32"), np.zeros(3, np.float32)
-    moved, _ = run_sgd(backend, spec, p, p, g, flags, hyper, (rates, clock))
+    moved, _ = run_sgd(backend, spec, p, p, g, flags, hyper, (rates, schedule), t)
     np.testing.assert_array_equal(moved, np.full(3, rates[entry]))
 
 

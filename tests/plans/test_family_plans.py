@@ -21,9 +21,9 @@ FAMILIES = {
     "reduce_forward": reduce.REDUCE, "reduce_backward_input": reduce.REDUCE,
     "softmax_forward": softmax.SOFTMAX, "softmax_backward_input": softmax.SOFTMAX,
     "cross_entropy_forward": loss.CROSS_ENTROPY, "cross_entropy_backward_logits": loss.CROSS_ENTROPY,
-    "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
+    "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
     "binary_cross_entropy_backward_logits": loss.BINARY_CROSS_ENTROPY,
-    "gather_forward": gather.GATHER, "metrics_update": metrics.METRICS,
+    "gather_update": gather.GATHER, "metrics_update": metrics.METRICS,
     "sgd_update": optimizer.SGD, "adam_update": optimizer.ADAM,
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16")

@@ -1,39 +1,39 @@
-"""Defects of kernels/gemm.cu that test_matmul.py must notice: (name, file, original text, replacement)."""
+"""Defects of gemm.cu and its tiles that test_matmul.py must notice: (name, file, original text, replacement)."""
 
 from __future__ import annotations
 
-_FILE = "gemm.cu"
+_FILE, _TILE = "gemm.cu", "gemm_tile.cuh"
 
 DEFECTS = [
     (
         "removed barrier before the first k-step",
-        _FILE,
+        _TILE,
         "    __syncthreads();  // the first k-step is complete\n",
         "",
     ),
     (
         "removed barrier between k-steps",
-        _FILE,
+        _TILE,
         "      __syncthreads();  // the next k-step is complete, and nobody reads this one any more\n",
         "",
     ),
-    ("skipped last element of the sums", _FILE, "term(e) < k_end - k0;", "term(e) < k_end - k0 - 1;"),
+    ("skipped last element of the sums", _TILE, "term(e) < k_end - k0;", "term(e) < k_end - k0 - 1;"),
     (
         "skipped last k-step",
-        _FILE,
+        _TILE,
         "steps = blocks_along(k_end - k_begin, TILE_K)",
         "steps = (k_end - k_begin) / TILE_K",
     ),
     (
         "swapped strides",
-        _FILE,
-        "(line0 + line(e)) * K + k0 + term(e) : (k0 + term(e)) * lines + line0 + line(e)",
-        "(line0 + line(e)) * lines + k0 + term(e) : (k0 + term(e)) * K + line0 + line(e)",
+        _TILE,
+        "ALONG ? line * terms + k : k * lines + line",
+        "ALONG ? line * lines + k : k * terms + line",
     ),
     ("swapped strides of the result", _FILE, "y[m * N + n] = finished", "y[n * M + m] = finished"),
-    ("dropped tail guard of the loads", _FILE, "line(e) < lines - line0 && term(e)", "term(e)"),
-    ("dropped tail guard of the rows", _FILE, "if (row < M - m0 && column < N - n0)", "if (column < N - n0)"),
-    ("dropped tail guard of the columns", _FILE, "if (row < M - m0 && column < N - n0)", "if (row < M - m0)"),
+    ("dropped tail guard of the loads", _TILE, "line(e) < lines - line0 && term(e)", "term(e)"),
+    ("dropped tail guard of the rows", _TILE, "if (row < M - m0 && column < N - n0)", "if (column < N - n0)"),
+    ("dropped tail guard of the columns", _TILE, "if (row < M - m0 && column < N - n0)", "if (row < M - m0)"),
     ("dropped tail guard of the two-stage sum", _FILE, "  if (thread >= count) return;\n", ""),
     (
         "lost split of the two-stage sum",

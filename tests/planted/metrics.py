@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_FILE = "metrics.cu"
+_FILE, _TOTALS = "metrics.cu", "totals.cuh"
 
 DEFECTS = [
     ("wrong tie rule within a lane", _FILE, "place == classes || logit > best", "place == classes || logit >= best"),
@@ -24,6 +24,6 @@ DEFECTS = [
         "end = begin + rows;",
     ),
     ("lost blocks", _FILE, "block < blocks; block += team.size", "block < 1; block += team.size"),
-    ("loss not times the rows", _FILE, "(double)to_acc(loss) * (double)rows", "(double)to_acc(loss)"),
-    ("totals overwritten", _FILE, "totals[1] += correct;", "totals[1] = correct;"),
+    ("loss not times the rows", _TOTALS, "(double)loss * (double)rows", "(double)loss"),
+    ("totals overwritten", _TOTALS, "totals[1] += correct;", "totals[1] = correct;"),
 ]

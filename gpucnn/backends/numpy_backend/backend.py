@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.backend import Backend
+from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.numpy_backend import (
     convolution,
     elementwise,
@@ -37,6 +37,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
@@ -213,6 +214,22 @@ class NumpyBackend(Backend):
         self._algorithm("matmul_forward", spec, algorithm)
         return matmul.forward(a, b, bias, spec, out)
 
+    @_quiet
+    @blas_threads.alone()
+    def linear_backward_operands(
+        self,
+        dy: Array,
+        saved: Array | None,
+        x: Array,
+        weight: Array,
+        spec: LinearSpec,
+        *,
+        out: Gradients | None = None,
+        algorithm: str | None = None,
+    ) -> Gradients:
+        self._algorithm("linear_backward_operands", spec, algorithm)
+        return matmul.linear_backward(dy, saved, x, weight, spec, out or (None, None, None))
+
     # -- elementwise -------------------------------------------------------------------------------------------------
     @_quiet
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
@@ -279,14 +296,40 @@ class NumpyBackend(Backend):
     @_quiet
     def cross_entropy_forward(
         self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array, Array | None]:
         return losses.cross_entropy(logits, labels, weight, spec)
 
     @_quiet
+    def cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        factor: Array | None,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        spec: CrossEntropySpec,
+    ) -> None:
+        results = losses.cross_entropy(logits, labels, weight, spec)
+        for target, result in zip((loss, dlogits, factor), results, strict=True):
+            if target is not None and result is not None:
+                np.copyto(target, result)
+        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
+
+    @_quiet
     def cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, factor: Array, spec: CrossEntropySpec, *, out: Array | None = None
+        self,
+        dy: Array,
+        logits: Array,
+        labels: Array,
+        weight: Array | None,
+        factor: Array | None,
+        spec: CrossEntropySpec,
+        *,
+        out: Array | None = None,
     ) -> Array:
-        return losses.cross_entropy_backward(dy, dlogits, factor, spec, out)
+        return losses.cross_entropy_backward(dy, logits, labels, weight, factor, spec, out)
 
     @_quiet
     def binary_cross_entropy_forward(
@@ -301,10 +344,17 @@ class NumpyBackend(Backend):
         return losses.binary_cross_entropy_backward(dy, dlogits, spec, out)
 
     @_quiet
-    def gather_forward(
-        self, source: Array, order: Array, cursor: Array, spec: GatherSpec, *, out: Array | None = None
-    ) -> Array:
-        return rows.gather(source, order, cursor, spec, out)
+    def gather_update(
+        self,
+        cursor: Array,
+        samples: Array,
+        picked: Array | None,
+        source: Array,
+        labels: Array | None,
+        order: Array,
+        spec: GatherSpec,
+    ) -> None:
+        rows.gather(cursor, samples, picked, source, labels, order, spec)
 
     @_quiet
     def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
@@ -316,14 +366,15 @@ class NumpyBackend(Backend):
         self,
         parameters: Array,
         velocity: Array | None,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: SgdSpec,
     ) -> None:
-        optimizers.sgd(parameters, velocity, gradients, flags, hyper, rates, clock, spec)
+        optimizers.sgd(parameters, velocity, steps, gradients, flags, hyper, rates, schedule, spec)
 
     @_quiet
     def adam_update(
@@ -331,11 +382,12 @@ class NumpyBackend(Backend):
         parameters: Array,
         first_moment: Array,
         second_moment: Array,
+        steps: Array,
         gradients: Array,
         flags: Array,
         hyper: Array,
         rates: Array,
-        clock: Array,
+        schedule: Array,
         spec: AdamSpec,
     ) -> None:
-        optimizers.adam(parameters, first_moment, second_moment, gradients, flags, hyper, rates, clock, spec)
+        optimizers.adam(parameters, first_moment, second_moment, steps, gradients, flags, hyper, rates, schedule, spec)

@@ -13,8 +13,26 @@ from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
 
 def cross_entropy(
     logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, spec: CrossEntropySpec
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Loss, its gradient, and for a weighted mean one over the sum of the labels' weights."""
+    losses, gradients, label_weights = _rows(logits, labels, weight, spec)
+    dtype = losses.dtype
+    factor = np.ones(1, dtype)
+    if spec.reduction == "mean" and spec.rows:
+        factor /= dtype.type(spec.rows) if weight is None else np.add.reduce(label_weights)
+        gradients *= factor
+    elif spec.weighted_mean:
+        factor[:] = np.inf
+    loss = losses if spec.reduction == "none" else np.add.reduce(losses) * factor[0]
+    if spec.reduction == "mean" and not spec.rows:
+        loss = dtype.type(np.nan)
+    return _stored(loss, spec.dtype), _stored(gradients, spec.dtype), factor if spec.weighted_mean else None
+
+
+def _rows(
+    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, spec: CrossEntropySpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Loss, each row's gradient, and what the loss multiplies their sum by."""
+    """Return each row's loss, its gradient, and its label's weight, 0 for a label that is no class."""
     rows, classes = spec.rows, spec.classes
     logarithms = log_softmax(widened(logits, spec.dtype).reshape(rows, classes))
     dtype = logarithms.dtype
@@ -37,23 +55,29 @@ def cross_entropy(
     gradients[at_label] -= label_share
     losses[~known] = np.nan
     gradients[~known] = np.nan
-
-    factor = np.ones(1, dtype)
-    if spec.reduction == "mean" and rows:
-        factor /= dtype.type(rows) if weight is None else np.add.reduce(label_weights)
-    loss = losses if spec.reduction == "none" else np.add.reduce(losses) * factor[0]
-    if spec.reduction == "mean" and not rows:
-        loss = dtype.type(np.nan)
-    return _stored(loss, spec.dtype), _stored(gradients, spec.dtype), factor
+    return losses, gradients, label_weights
 
 
 def cross_entropy_backward(
-    dy: np.ndarray, dlogits: np.ndarray, factor: np.ndarray, spec: CrossEntropySpec, out: np.ndarray | None
+    dy: np.ndarray,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None,
+    factor: np.ndarray | None,
+    spec: CrossEntropySpec,
+    out: np.ndarray | None,
 ) -> np.ndarray:
-    """dlogits * factor * dy."""
+    """The gradient of each row's loss, times its share of the loss, times dy."""
     dx = output(out, (spec.rows, spec.classes), spec.dtype)
-    scale = widened(dy, spec.dtype).reshape(-1, 1) * factor
-    return store(widened(dlogits, spec.dtype).reshape(spec.rows, spec.classes) * scale, dx)
+    if dx.size == 0:
+        return dx
+    _, gradients, _ = _rows(logits, labels, weight, spec)
+    if factor is not None:
+        gradients *= factor
+    elif spec.reduction == "mean":
+        gradients *= gradients.dtype.type(1) / gradients.dtype.type(spec.rows)
+    gradients *= widened(dy, spec.dtype).reshape(-1, 1)
+    return store(gradients, dx)
 
 
 def binary_cross_entropy(

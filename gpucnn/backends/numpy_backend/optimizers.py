@@ -18,15 +18,16 @@ BLOCK_ELEMENTS = 32 * 1024
 def sgd(
     parameters: np.ndarray,
     velocity: np.ndarray | None,
+    steps: np.ndarray,
     gradients: np.ndarray,
     flags: np.ndarray,
     hyper: np.ndarray,
     rates: np.ndarray,
-    clock: np.ndarray,
+    schedule: np.ndarray,
     spec: SgdSpec,
 ) -> None:
     """One step of stochastic gradient descent."""
-    rate, (momentum, decay) = _rate(rates, clock), hyper
+    rate, (momentum, decay) = _rate(rates, schedule, _counted(steps)), hyper
     for part, decayed in _trainable(flags, spec.count, spec.dtype):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
         if decayed and decay:
@@ -43,17 +44,18 @@ def adam(
     parameters: np.ndarray,
     first_moment: np.ndarray,
     second_moment: np.ndarray,
+    steps: np.ndarray,
     gradients: np.ndarray,
     flags: np.ndarray,
     hyper: np.ndarray,
     rates: np.ndarray,
-    clock: np.ndarray,
+    schedule: np.ndarray,
     spec: AdamSpec,
 ) -> None:
     """One step of Adam or AdamW."""
     accumulation = np.dtype(dtypes.accumulator(spec.dtype)).type
-    rate, (beta1, beta2, epsilon, decay) = _rate(rates, clock), hyper
-    t = int(clock[0])
+    t = _counted(steps)
+    rate, (beta1, beta2, epsilon, decay) = _rate(rates, schedule, t), hyper
     correction1, correction2 = (accumulation(1 - float(beta) ** t) for beta in (beta1, beta2))
     for part, decayed in _trainable(flags, spec.count, spec.dtype):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
@@ -77,9 +79,15 @@ def adam(
         store(p - m, parameters[part])
 
 
-def _rate(rates: np.ndarray, clock: np.ndarray) -> np.floating[Any]:
-    """Return the rate of this step from the table."""
-    t, begin, last = (int(n) for n in clock)
+def _counted(steps: np.ndarray) -> int:
+    """Return the number of this step, counted from 1, after counting it."""
+    steps += 1
+    return int(steps[0])
+
+
+def _rate(rates: np.ndarray, schedule: np.ndarray, t: int) -> np.floating[Any]:
+    """Return the rate of step t from the table."""
+    begin, last = (int(n) for n in schedule)
     rate: np.floating[Any] = rates[min(max(t - 1 - begin, 0), last)]
     return rate
 

@@ -55,24 +55,30 @@ def softmax_backward_input(dy: np.ndarray, y: np.ndarray, spec: SoftmaxSpec, out
 
 
 def gather(
-    source: np.ndarray, order: np.ndarray, cursor: np.ndarray, spec: GatherSpec, out: np.ndarray | None
-) -> np.ndarray:
-    """Rows order[cursor], order[cursor + 1], … of the source, cast."""
-    y = output(out, (spec.rows, spec.width), spec.dtype)
-    if y.size == 0:
-        return y
-    rows, missing = y.reshape(spec.rows, spec.width), -1 if y.dtype.kind in "iu" else np.nan
-    place = int(cursor.reshape(-1)[0]) + np.arange(spec.rows)
+    cursor: np.ndarray,
+    samples: np.ndarray,
+    picked: np.ndarray | None,
+    source: np.ndarray,
+    labels: np.ndarray | None,
+    order: np.ndarray,
+    spec: GatherSpec,
+) -> None:
+    """Rows order[cursor], order[cursor + 1], … of the source, cast, and their labels; then cursor += rows."""
+    rows, images = samples.reshape(spec.rows, spec.width), source.reshape(spec.source_rows, spec.width)
+    place = int(cursor[0]) + np.arange(spec.rows)
+    cursor += np.int32(spec.rows)
     known = (place >= 0) & (place < spec.order_length)
     index = np.full(spec.rows, -1, np.intp)
     index[known] = order.reshape(-1)[place[known]]
     known = (index >= 0) & (index < spec.source_rows)
     if known.all():
-        np.copyto(rows, source.reshape(spec.source_rows, spec.width)[index], casting="unsafe")
+        np.copyto(rows, images[index], casting="unsafe")
     else:
-        rows[...] = np.array(missing).astype(y.dtype)
-        rows[known] = source.reshape(spec.source_rows, spec.width)[index[known]].astype(y.dtype)
-    return y
+        rows[...] = np.array(np.nan).astype(rows.dtype)
+        rows[known] = images[index[known]].astype(rows.dtype)
+    if picked is not None and labels is not None:
+        picked[...] = -1
+        picked[known] = labels[index[known]]
 
 
 def update_metrics(

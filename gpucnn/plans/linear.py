@@ -1,0 +1,82 @@
+"""Plans of a dense layer's backward pass: kernels/linear_backward.cu.
+
+Its two products share a launch, dx's tiles first. Which bits come out is decided by the algorithm: `direct` adds all
+terms of a sum in order, `split_rows` adds dw and db in chunks of CHUNK rows and then the chunks in order. dx is the
+same in both, so a row's bits do not depend on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpucnn import dtypes
+from gpucnn.limits import DeviceLimits
+from gpucnn.plans.gemm import CHUNK, LARGE, MEDIUM, NARROW, SMALL, TILE_K, Tile, sums_in_chunks
+from gpucnn.plans.geometry import BLOCK
+from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.specs import LinearSpec
+
+__all__ = ["linear_backward_operands"]
+
+FILE = "linear_backward.cu"
+
+
+def linear_backward_operands(spec: LinearSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Yield the plans of the gradients wanted: every tile of the algorithm that the rule names, then of the other."""
+    tiles = _tiles(spec, limits)
+    direct = [_direct(spec, tile) for tile in tiles]
+    if not spec.of_weight:
+        yield from direct
+        return
+    split = [_split_rows(spec, tile) for tile in tiles if tile in (SMALL, NARROW)]
+    yield from split + direct if sums_in_chunks(spec.units, spec.features, spec.rows, True) else direct + split
+
+
+def _blocks(spec: LinearSpec, tile: Tile, chunks: int = 1) -> int:
+    """Return how many tiles cover what is wanted, those of dw and db once for each chunk of rows."""
+    of_input = tile.cover(spec.rows, spec.features) if spec.of_input else 0
+    return of_input + (tile.cover(spec.units, spec.features + 1) * chunks if spec.of_weight else 0)
+
+
+def _tiles(spec: LinearSpec, limits: DeviceLimits) -> list[Tile]:
+    """Return all tiles, first the largest that gives every multiprocessor work."""
+    usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
+    if spec.features < NARROW.n:
+        best = NARROW
+    else:
+        best = next((tile for tile in usual if _blocks(spec, tile) >= limits.multiprocessors), SMALL)
+    return [best, *(tile for tile in (*reversed(usual), NARROW) if tile is not best)]
+
+
+def _macros(spec: LinearSpec, tile: Tile, chunk: int) -> dict[str, object]:
+    return {
+        **spec.macros(),
+        "TUNE_TILE_M": tile.m, "TUNE_TILE_N": tile.n, "TUNE_TILE_K": TILE_K,
+        "TUNE_THREAD_M": tile.thread_m, "TUNE_THREAD_N": tile.thread_n, "TUNE_CHUNK": chunk,
+    }  # fmt: skip
+
+
+def _what(spec: LinearSpec) -> str:
+    return "operands" if spec.of_input and spec.of_weight else "input" if spec.of_input else "weight"
+
+
+def _direct(spec: LinearSpec, tile: Tile) -> Plan:
+    blocks = _blocks(spec, tile)
+    entry = f"linear_backward_{_what(spec)}_direct"
+    launch = Launch.of(FILE, entry, _macros(spec, tile, 0), (blocks,), (tile.threads,))
+    return Plan("direct", tile.name, (launch,), f"{spec.acc_dtype} multiply-adds in order")
+
+
+def _split_rows(spec: LinearSpec, tile: Tile) -> Plan:
+    macros, chunks = _macros(spec, tile, CHUNK), max(ceil_div(spec.rows, CHUNK), 1)
+    blocks = _blocks(spec, tile, chunks)
+    elements = spec.units * (spec.features + 1)
+    launches = (
+        Launch.of(FILE, f"linear_backward_{_what(spec)}_split_rows", macros, (blocks,), (tile.threads,)),
+        Launch.of(
+            FILE, "linear_backward_weight_split_rows_sum", macros, (max(ceil_div(elements, BLOCK), 1),), (BLOCK,)
+        ),
+    )
+    workspace = chunks * elements * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+    summation = f"{spec.acc_dtype} multiply-adds in order, of dw in chunks of {CHUNK} rows, then the chunks in order"
+    return Plan("split_rows", tile.name, launches, summation, workspace)
