@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes, plans
+from gpucnn.devices.bound_launches import BoundLaunches
 from gpucnn.devices.device import Device
 from gpucnn.devices.launch_guard import GuardedKernel
 from gpucnn.errors import DeviceError
@@ -17,27 +20,36 @@ from gpucnn.plans import Launch, Plan
 from gpucnn.specs import Spec
 
 VECTOR_BYTES = 16
+CAPACITY = 2048
+"""Operations that a launcher keeps bound. A VGG-11 training step has about a hundred."""
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """A Plan with its compiled entries."""
+    """A Plan ready to run, and the shape and dtype of its workspace."""
 
     plan: Plan
-    kernels: tuple[GuardedKernel, ...]
+    launches: BoundLaunches
+    workspace: tuple[tuple[int, ...], np.dtype[Any]] | None
 
 
 class Launcher:
     """Runs operations on one device.
 
-    A Plan is looked up by operation, Spec, alignment and the algorithm asked for. Its choice and its module are shared
-    by all batch sizes, because run-time sizes are kernel arguments.
+    A Plan is looked up by operation, what the Spec's plans depend on, alignment and the algorithm asked for. Its choice
+    and its module are shared by all batch sizes, because run-time sizes are kernel arguments.
+
+    Args:
+        device: where arrays live and kernels run.
+        capacity: operations to keep bound; the one that waited longest for its next use makes room.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, capacity: int = CAPACITY) -> None:
         self.device = device
-        self._bound: dict[tuple[str, Spec, int, str | None], _Bound] = {}
-        self._chosen: dict[tuple[str, Spec, int], str] = {}
+        self._capacity = capacity
+        self._bound: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
+        self._lock = threading.Lock()
+        self._chosen: dict[tuple[Any, ...], str] = {}
         self._kernels: dict[tuple[str, tuple[tuple[str, object], ...], str, int], GuardedKernel] = {}
 
     def candidates(self, operation: str, spec: Spec, alignment: int = VECTOR_BYTES) -> list[Plan]:
@@ -57,20 +69,42 @@ class Launcher:
             ValueError: no candidate of that name; the message lists what there is.
             DeviceError: the device can run none of the candidates.
         """
-        bound = self._lookup(operation, spec, self._alignment(spec, operands), algorithm)
-        if bound.plan.workspace_bytes:
-            item = dtypes.numpy_dtype(spec.acc_dtype)
-            scratch = self.device.empty((-(-bound.plan.workspace_bytes // item.itemsize),), item)
+        addresses = self._addresses(operands)
+        alignment = VECTOR_BYTES if all(a % VECTOR_BYTES == 0 for a in addresses.values()) else 1
+        bound = self._lookup(operation, spec, alignment, algorithm)
+        if bound.workspace is not None:
+            scratch = self.device.empty(*bound.workspace)
             operands = {**operands, "workspace": scratch}
-        for launch, kernel in zip(bound.plan.launches, bound.kernels, strict=True):
-            kernel(launch.grid, launch.block, operands, launch.shared_bytes)
+            addresses["workspace"] = self.device.address(scratch)
+        bound.launches(operands, addresses)
+
+    def _addresses(self, operands: Mapping[str, Any]) -> dict[str, int]:
+        address = self.device.address
+        return {
+            name: address(value)
+            for name, value in operands.items()
+            if value is not None and not isinstance(value, (int, float, np.generic))
+        }
 
     def _lookup(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> _Bound:
-        key = (operation, spec, alignment, algorithm)
-        if key not in self._bound:
-            plan = self._choose(operation, spec, alignment, algorithm)
-            self._bound[key] = _Bound(plan, tuple(self._kernel(launch) for launch in plan.launches))
-        return self._bound[key]
+        key = (operation, spec.sized(), alignment, algorithm)
+        with self._lock:
+            bound = self._bound.get(key)
+            if bound is not None:
+                self._bound.move_to_end(key)
+                return bound
+        bound = self._bind(self._choose(operation, spec, alignment, algorithm), spec)
+        with self._lock:
+            self._bound[key] = bound
+            while len(self._bound) > self._capacity:
+                self._bound.popitem(last=False)
+        return bound
+
+    def _bind(self, plan: Plan, spec: Spec) -> _Bound:
+        item = dtypes.numpy_dtype(spec.acc_dtype)
+        elements = -(-plan.workspace_bytes // item.itemsize)
+        launches = [(self._kernel(launch), launch.grid, launch.block, launch.shared_bytes) for launch in plan.launches]
+        return _Bound(plan, BoundLaunches(self.device, launches), ((elements,), item) if elements else None)
 
     def _choose(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> Plan:
         usable = self.candidates(operation, spec, alignment)
@@ -79,7 +113,9 @@ class Launcher:
                 f"{operation}: no kernel fits the {self.device.name} device's limits {self.device.limits} for {spec}"
             )
         if algorithm is None:
-            return self._default(usable, (operation, spec.batchless(), alignment))
+            # Sizes that batchless() leaves out may also decide which candidates there are: others choose anew.
+            names = frozenset(plan.name for plan in usable)
+            return self._default(usable, (operation, spec.batchless(), alignment, names))
         for plan in usable:
             if algorithm in (plan.name, plan.algorithm):
                 return plan
@@ -87,7 +123,7 @@ class Launcher:
             f"{operation} has no algorithm {algorithm!r} for this spec; it has {', '.join(p.name for p in usable)}"
         )
 
-    def _default(self, usable: list[Plan], key: tuple[str, Spec, int]) -> Plan:
+    def _default(self, usable: list[Plan], key: tuple[Any, ...]) -> Plan:
         """Return the first candidate, or the Plan that another batch size chose where it adds in the same order.
 
         So the last, smaller batch of an epoch compiles nothing, and a choice never changes a bit.
@@ -103,13 +139,3 @@ class Launcher:
             source = compose(launch.file, dict(launch.macros))
             self._kernels[key] = GuardedKernel(self.device, source, launch.entry, alignment=launch.alignment)
         return self._kernels[key]
-
-    def _alignment(self, spec: Spec, operands: Mapping[str, Any]) -> int:
-        for value in operands.values():
-            if (
-                value is not None
-                and not isinstance(value, (int, float, np.generic))
-                and self.device.address(value) % VECTOR_BYTES
-            ):
-                return 1
-        return VECTOR_BYTES
