@@ -46,7 +46,7 @@ class _Step(NamedTuple):
 
 
 class BoundLaunches:
-    """The launches of one plan, run in order on operands that are given by name.
+    """The launches of one plan, run in order on operands that are given by name; `outputs` names what they write.
 
     Args:
         device: of the kernels.
@@ -55,6 +55,7 @@ class BoundLaunches:
 
     def __init__(self, device: Device, launches: Sequence[tuple[GuardedKernel, Dim3, Dim3, int]]) -> None:
         self._owns = device.owns
+        self.outputs = frozenset(p.name for kernel, *_ in launches for p in kernel.parameters if p.output)
         arrays: dict[tuple[str, np.dtype[Any]], _ArraySlot] = {}
         numbers: dict[tuple[str, np.dtype[Any]], _NumberSlot] = {}
         for kernel, *_ in launches:

@@ -56,6 +56,17 @@ class Spec:
         batchless: S = replace(spec, **dict.fromkeys(self.runtime, 0))
         return batchless
 
+    @property
+    def batch(self) -> int:
+        """The product of the sizes that `batchless` leaves out: how much work the same module is given."""
+        batchless = self.batchless()
+        left_out = (n for n in self.runtime if n not in self.values and getattr(batchless, n) != getattr(self, n))
+        return math.prod(getattr(self, name) for name in left_out)
+
+    def terms(self, operation: str) -> int:
+        """Return the length of an operation's longest sum, by which its tolerance grows."""
+        return 1
+
     def sized(self) -> Any:
         """Return what a Plan depends on, as a key: all fields but the values."""
         kind: Any = type(self)

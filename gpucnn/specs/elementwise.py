@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,6 +105,11 @@ class BinarySpec(base.Spec):
     def axes(self) -> tuple[Axis, ...]:
         """Return each merged axis, outermost first."""
         return _broadcast(self.a_shape, self.b_shape)[1]
+
+    @property
+    def batch(self) -> int:
+        """The elements of the result."""
+        return math.prod(self.y_shape)
 
     def batchless(self) -> BinarySpec:
         """Return the Spec without its extents, which are kernel arguments: 2 stands for any, 1 for a broadcast axis."""
