@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ _KERNEL_TYPES = {
 }
 
 
+@cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Return NumPy's dtype of a name, e.g. "float32" or "bfloat16".
 
@@ -35,6 +37,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         brain: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return brain
     return np.dtype(name)
+
+
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return the name of NumPy's dtype; the same as `dtype.name`, which costs as much as a launch."""
+    return str(dtype.name)
 
 
 def accumulator(name: str) -> str:
@@ -54,10 +62,10 @@ def of_kernel_type(spelled: str) -> str:
 
 def require_floating(dtype: Any, what: str) -> str:
     """Return the name of a floating dtype; TypeError, naming `what`, for any other."""
-    name = np.dtype(dtype).name
+    name = name_of(np.dtype(dtype))
     if name not in FLOATING:
         raise TypeError(f"{what} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got {name}")
-    return str(name)
+    return name
 
 
 def epsilon(name: str) -> float:

@@ -6,6 +6,7 @@ caches are keyed by the text alone.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,5 +146,22 @@ def compose(file: str, macros: Mapping[str, object]) -> KernelSource:
     Raises:
         KernelError: a file is missing or a signature cannot be read.
     """
-    spelled = tuple(sorted((name, str(int(v)) if isinstance(v, bool) else str(v)) for name, v in macros.items()))
-    return _compose(file, spelled)
+    return _compose(file, _spelled(macros))
+
+
+def digest_of(file: str, macros: Mapping[str, object]) -> str:
+    """Return a hash that differs for texts that `compose` makes different, without making the text.
+
+    Raises:
+        KernelError: a file is missing.
+    """
+    return hashlib.sha256(f"{_expanded_digest(file)} {_spelled(macros)}".encode()).hexdigest()
+
+
+@cache
+def _expanded_digest(file: str) -> str:
+    return hashlib.sha256(_expanded(file).encode()).hexdigest()
+
+
+def _spelled(macros: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(int(v)) if isinstance(v, bool) else str(v)) for name, v in macros.items()))

@@ -28,11 +28,11 @@ def _scalar(kind: str, x: Tensor, value: float, slope: Any) -> Tensor:
 
 
 def _times(backend: Backend, x: Any, value: float, out: Any = None) -> Any:
-    return backend.scalar_forward(x, value, ScalarSpec("multiply", x.size, x.dtype.name), out=out)
+    return backend.scalar_forward(x, value, ScalarSpec("multiply", x.size, dtypes.name_of(x.dtype)), out=out)
 
 
 def _binary(kind: str, backend: Backend, a: Any, b: Any) -> Any:
-    return backend.binary_forward(a, b, BinarySpec(kind, tuple(a.shape), tuple(b.shape), a.dtype.name))
+    return backend.binary_forward(a, b, BinarySpec(kind, tuple(a.shape), tuple(b.shape), dtypes.name_of(a.dtype)))
 
 
 def _sum_to(backend: Backend, dy: Any, shape: tuple[int, ...]) -> Any:
@@ -144,7 +144,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
         if e == 0.0:
             return (_times(backend, dy, 0.0),)
-        slope = backend.scalar_forward(data, e - 1.0, ScalarSpec("power", data.size, data.dtype.name))
+        slope = backend.scalar_forward(data, e - 1.0, ScalarSpec("power", data.size, dtypes.name_of(data.dtype)))
         return (_times(backend, _binary("multiply", backend, dy, slope), e),)
 
     return _scalar("power", x, e, backward)
@@ -175,7 +175,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 def _reduce_axis(backend: Backend, kind: str, x: Any, axis: int) -> Any:
     """Sum or mean over one axis, which stays with size 1."""
     shape = tuple(x.shape)
-    spec = ReduceSpec(kind, math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), x.dtype.name)
+    spec = ReduceSpec(kind, math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), dtypes.name_of(x.dtype))
     return backend.reduce_forward(x, spec).reshape((*shape[:axis], 1, *shape[axis + 1 :]))
 
 

@@ -113,7 +113,7 @@ class Tensor:
     @property
     def dtype(self) -> str:
         """Name of the element type, e.g. "float32"."""
-        return str(self._data.dtype.name)
+        return dtypes.name_of(self._data.dtype)
 
     def __len__(self) -> int:
         if not self.shape:

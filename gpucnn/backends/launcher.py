@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpucnn import dtypes, plans
-from gpucnn.devices.device import Device
+from gpucnn.backends.tuning import Choice, Chooser, mode_for
+from gpucnn.devices.bound_launches import BoundLaunches
+from gpucnn.devices.device import Array, Device
 from gpucnn.devices.launch_guard import GuardedKernel
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import compose
@@ -17,32 +21,74 @@ from gpucnn.plans import Launch, Plan
 from gpucnn.specs import Spec
 
 VECTOR_BYTES = 16
+CAPACITY = 2048
+"""Operations that a launcher keeps bound. A VGG-11 training step has about a hundred."""
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """A Plan with its compiled entries."""
+    """A Plan ready to run, and the shape and dtype of its workspace."""
 
     plan: Plan
-    kernels: tuple[GuardedKernel, ...]
+    launches: BoundLaunches
+    workspace: tuple[tuple[int, ...], np.dtype[Any]] | None
+
+    def workspace_in(self, allocate: Callable[..., Array]) -> Array | None:
+        """Return its scratch memory, made by `allocate(shape, dtype)`, or None when it needs none."""
+        return None if self.workspace is None else allocate(*self.workspace)
 
 
 class Launcher:
     """Runs operations on one device.
 
-    A Plan is looked up by operation, Spec, alignment and the algorithm asked for. Its choice and its module are shared
-    by all batch sizes, because run-time sizes are kernel arguments.
+    A Plan is looked up by operation, what the Spec's plans depend on, alignment and the algorithm asked for. Its choice
+    and its module are shared by all batch sizes, because run-time sizes are kernel arguments.
+
+    Args:
+        device: where arrays live and kernels run.
+        capacity: operations to keep bound; the one that waited longest for its next use makes room.
+        tune: "off", "on" or "full"; None for what GPUCNN_TUNE says, see tuning.mode_for.
+
+    Raises:
+        ValueError: no such way of tuning.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, capacity: int = CAPACITY, tune: str | None = None) -> None:
         self.device = device
-        self._bound: dict[tuple[str, Spec, int, str | None], _Bound] = {}
-        self._chosen: dict[tuple[str, Spec, int], str] = {}
+        self._chooser = Chooser(device, mode_for(device) if tune is None else tune, self._bind)
+        self._capacity = capacity
+        self._bound: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
+        self._lock = threading.Lock()
         self._kernels: dict[tuple[str, tuple[tuple[str, object], ...], str, int], GuardedKernel] = {}
 
     def candidates(self, operation: str, spec: Spec, alignment: int = VECTOR_BYTES) -> list[Plan]:
         """Return the Plans that the device can run, best guess first."""
         return plans.candidates(operation, spec, self.device.limits, alignment)
+
+    def choices(self) -> list[Choice]:
+        """Return every choice of a plan so far, in the order of the first use, with its reason."""
+        return self._chooser.choices()
+
+    def chosen(self) -> dict[str, dict[str, str]]:
+        """Return the plans that run by default, as `pin` takes them: {situation: {"plan": …, "summation": …}}.
+
+        A situation is an operation, its Spec without the batch, the batch rounded up to a power of two, and the
+        alignment of the arrays, in words. The result is plain JSON.
+        """
+        return self._chooser.chosen()
+
+    def pin(self, chosen: Mapping[str, Mapping[str, str]]) -> None:
+        """Run these plans from now on, whatever was tuned: what `chosen` returned, perhaps on another machine.
+
+        Where a pinned plan is not to be had, one that adds in the same order runs in its place. Operations fail with
+        DeviceError where there is none of those either. Captured steps keep the plans that they were captured with.
+
+        Raises:
+            ValueError: an entry is not of the form that `chosen` returns.
+        """
+        self._chooser.pin(chosen)
+        with self._lock:
+            self._bound.clear()
 
     def run(self, operation: str, spec: Spec, operands: Mapping[str, Any], algorithm: str | None = None) -> None:
         """Launch one operation.
@@ -57,45 +103,55 @@ class Launcher:
             ValueError: no candidate of that name; the message lists what there is.
             DeviceError: the device can run none of the candidates.
         """
-        bound = self._lookup(operation, spec, self._alignment(spec, operands), algorithm)
-        if bound.plan.workspace_bytes:
-            item = dtypes.numpy_dtype(spec.acc_dtype)
-            scratch = self.device.empty((-(-bound.plan.workspace_bytes // item.itemsize),), item)
-            operands = {**operands, "workspace": scratch}
-        for launch, kernel in zip(bound.plan.launches, bound.kernels, strict=True):
-            kernel(launch.grid, launch.block, operands, launch.shared_bytes)
+        addresses = self._addresses(operands)
+        alignment = VECTOR_BYTES if all(a % VECTOR_BYTES == 0 for a in addresses.values()) else 1
+        bound = self._lookup(operation, spec, alignment, algorithm, operands)
+        workspace = bound.workspace_in(self.device.empty)
+        if workspace is not None:
+            operands = {**operands, "workspace": workspace}
+            addresses["workspace"] = self.device.address(workspace)
+        bound.launches(operands, addresses)
 
-    def _lookup(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> _Bound:
-        key = (operation, spec, alignment, algorithm)
-        if key not in self._bound:
-            plan = self._choose(operation, spec, alignment, algorithm)
-            self._bound[key] = _Bound(plan, tuple(self._kernel(launch) for launch in plan.launches))
-        return self._bound[key]
+    def _addresses(self, operands: Mapping[str, Any]) -> dict[str, int]:
+        address = self.device.address
+        return {
+            name: address(value)
+            for name, value in operands.items()
+            if value is not None and not isinstance(value, (int, float, np.generic))
+        }
 
-    def _choose(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> Plan:
+    def _lookup(
+        self, operation: str, spec: Spec, alignment: int, algorithm: str | None, operands: Mapping[str, Any]
+    ) -> _Bound:
+        key = (operation, spec.sized(), alignment, algorithm)
+        with self._lock:
+            bound = self._bound.get(key)
+            if bound is not None:
+                self._bound.move_to_end(key)
+                return bound
+        usable = self._usable(operation, spec, alignment)
+        plan, stands = self._chooser.choose(operation, spec, alignment, usable, operands, algorithm)
+        bound = self._bind(plan, spec)
+        if stands:
+            with self._lock:
+                self._bound[key] = bound
+                while len(self._bound) > self._capacity:
+                    self._bound.popitem(last=False)
+        return bound
+
+    def _bind(self, plan: Plan, spec: Spec) -> _Bound:
+        item = dtypes.numpy_dtype(spec.acc_dtype)
+        elements = -(-plan.workspace_bytes // item.itemsize)
+        launches = [(self._kernel(launch), launch.grid, launch.block, launch.shared_bytes) for launch in plan.launches]
+        return _Bound(plan, BoundLaunches(self.device, launches), ((elements,), item) if elements else None)
+
+    def _usable(self, operation: str, spec: Spec, alignment: int) -> list[Plan]:
         usable = self.candidates(operation, spec, alignment)
         if not usable:
             raise DeviceError(
                 f"{operation}: no kernel fits the {self.device.name} device's limits {self.device.limits} for {spec}"
             )
-        if algorithm is None:
-            return self._default(usable, (operation, spec.batchless(), alignment))
-        for plan in usable:
-            if algorithm in (plan.name, plan.algorithm):
-                return plan
-        raise ValueError(
-            f"{operation} has no algorithm {algorithm!r} for this spec; it has {', '.join(p.name for p in usable)}"
-        )
-
-    def _default(self, usable: list[Plan], key: tuple[str, Spec, int]) -> Plan:
-        """Return the first candidate, or the Plan that another batch size chose where it adds in the same order.
-
-        So the last, smaller batch of an epoch compiles nothing, and a choice never changes a bit.
-        """
-        first, known = usable[0], self._chosen.get(key)
-        plan = next((p for p in usable if p.name == known and p.summation == first.summation), first)
-        self._chosen.setdefault(key, plan.name)
-        return plan
+        return usable
 
     def _kernel(self, launch: Launch) -> GuardedKernel:
         key = (launch.file, launch.macros, launch.entry, launch.alignment)
@@ -103,13 +159,3 @@ class Launcher:
             source = compose(launch.file, dict(launch.macros))
             self._kernels[key] = GuardedKernel(self.device, source, launch.entry, alignment=launch.alignment)
         return self._kernels[key]
-
-    def _alignment(self, spec: Spec, operands: Mapping[str, Any]) -> int:
-        for value in operands.values():
-            if (
-                value is not None
-                and not isinstance(value, (int, float, np.generic))
-                and self.device.address(value) % VECTOR_BYTES
-            ):
-                return 1
-        return VECTOR_BYTES

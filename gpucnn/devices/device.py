@@ -49,9 +49,18 @@ class Device(ABC):
     host_memory: bool
     """Whether the arrays are NumPy arrays in host memory."""
 
+    @property
+    def identity(self) -> str:
+        """What a measured time holds for: the device and everything that makes code for it. Cache keys hold it."""
+        return f"{self.name} {self.limits}"
+
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return an uninitialised C-contiguous array, 256-byte aligned."""
+
+    def scratch(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """Return what `empty` does, for work beside a step: no allocation log records it. Not during capture."""
+        raise DeviceError(f"the {self.name} device has no memory for work beside a step")
 
     @abstractmethod
     def to_device(self, host: np.ndarray) -> Array:

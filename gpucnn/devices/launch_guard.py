@@ -27,11 +27,12 @@ class GuardedKernel:
 
     def __init__(self, device: Device, source: KernelSource, entry: str, *, alignment: int = 0) -> None:
         self.entry = entry
+        self.source = source
         self.parameters = source.parameters(entry)
+        self.dtypes = {p.name: self._dtype(p) for p in self.parameters}
+        self.compiled = device.compile(source, entry)
         self._device = device
         self._alignment = alignment
-        self._dtypes = {p.name: self._dtype(p) for p in self.parameters}
-        self._kernel = device.compile(source, entry)
 
     def __call__(self, grid: Dim3, block: Dim3, operands: Mapping[str, Any], shared_bytes: int = 0) -> None:
         """Check and launch.
@@ -54,10 +55,10 @@ class GuardedKernel:
             if parameter.name not in operands:
                 raise TypeError(f"{self.entry}: argument {parameter.name!r} is missing")
             value = operands[parameter.name]
-            check = self._array if parameter.pointer else self._scalar
+            check = self._array if parameter.pointer else self.scalar
             arguments.append(check(parameter, value))
         self._check_overlap(arguments)
-        self._kernel(grid, block, arguments, shared_bytes)
+        self.compiled(grid, block, arguments, shared_bytes)
 
     def _dtype(self, parameter: Parameter) -> np.dtype[Any]:
         try:
@@ -69,7 +70,7 @@ class GuardedKernel:
             ) from None
 
     def _array(self, parameter: Parameter, value: Any) -> Any:
-        what, expected = f"{self.entry}: argument {parameter.name!r}", self._dtypes[parameter.name]
+        what, expected = f"{self.entry}: argument {parameter.name!r}", self.dtypes[parameter.name]
         if value is None:
             if parameter.const:
                 return None
@@ -84,15 +85,20 @@ class GuardedKernel:
             raise ValueError(f"{what} is empty, shape {value.shape}; operations on nothing must not be launched")
         if parameter.output and not getattr(value.flags, "writeable", True):
             raise ValueError(f"{what} is an output but read-only")
-        boundary = max(self._alignment, expected.itemsize)
+        boundary = self.boundary(parameter)
         if self._device.address(value) % boundary:
             raise ValueError(
                 f"{what} must be aligned to {boundary} bytes, its address is {self._device.address(value):#x}"
             )
         return value
 
-    def _scalar(self, parameter: Parameter, value: Any) -> Any:
-        what, expected = f"{self.entry}: argument {parameter.name!r}", self._dtypes[parameter.name]
+    def boundary(self, parameter: Parameter) -> int:
+        """Return the bytes to which an array must be aligned."""
+        return max(self._alignment, self.dtypes[parameter.name].itemsize)
+
+    def scalar(self, parameter: Parameter, value: Any) -> Any:
+        """Return a number in the parameter's type; TypeError or ValueError when it has no place there."""
+        what, expected = f"{self.entry}: argument {parameter.name!r}", self.dtypes[parameter.name]
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"{what} must be a number ({expected}), got {type(value).__name__}")
         if expected.kind in "iu":

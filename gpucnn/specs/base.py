@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from operator import index
+from dataclasses import fields, replace
+from functools import cache
+from operator import attrgetter, index
 from typing import Any, ClassVar, TypeVar
 
 from gpucnn import dtypes
@@ -35,12 +36,14 @@ def check_precision(precision: str, dtype: str, what: str) -> None:
 class Spec:
     """Mixin of the frozen Spec dataclasses. Sizes named in `runtime` are kernel arguments, all others are compiled in.
 
-    Every Spec has a field `dtype`, the storage type; sums are kept in `acc_dtype`.
+    Every Spec has a field `dtype`, the storage type; sums are kept in `acc_dtype`. Fields named in `values` are kernel
+    arguments too, but no sizes: no Plan depends on them.
     """
 
     dtype: str
     precision: str = "float32"
     runtime: ClassVar[tuple[str, ...]] = ()
+    values: ClassVar[tuple[str, ...]] = ()
 
     @property
     def acc_dtype(self) -> str:
@@ -52,6 +55,22 @@ class Spec:
         spec: Any = self  # a dataclass, as every subclass is
         batchless: S = replace(spec, **dict.fromkeys(self.runtime, 0))
         return batchless
+
+    @property
+    def batch(self) -> int:
+        """The product of the sizes that `batchless` leaves out: how much work the same module is given."""
+        batchless = self.batchless()
+        left_out = (n for n in self.runtime if n not in self.values and getattr(batchless, n) != getattr(self, n))
+        return math.prod(getattr(self, name) for name in left_out)
+
+    def terms(self, operation: str) -> int:
+        """Return the length of an operation's longest sum, by which its tolerance grows."""
+        return 1
+
+    def sized(self) -> Any:
+        """Return what a Plan depends on, as a key: all fields but the values."""
+        kind: Any = type(self)
+        return _sized_fields(kind)(self)
 
     def macros(self) -> dict[str, object]:
         """Return the SPEC_* macros of the kernels, run-time sizes excluded."""
@@ -69,6 +88,11 @@ class Spec:
         """Return the allowed error of a sum of `terms` products, as a fraction of the largest reference value."""
         summation = dtypes.epsilon(self.acc_dtype) * math.sqrt(max(terms, 1))
         return 4 * max(summation, dtypes.epsilon(self.dtype if self.precision == "float32" else self.precision))
+
+
+@cache
+def _sized_fields(kind: Any) -> attrgetter[Any]:
+    return attrgetter(*(field.name for field in fields(kind) if field.name not in kind.values))
 
 
 def integer(value: Any, what: str, minimum: int) -> int:

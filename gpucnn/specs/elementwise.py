@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +48,33 @@ class ActivationSpec(base.Spec):
         return 16
 
 
+Axis = tuple[int, int, int]
+"""(extent, stride of a, stride of b); strides in elements, 0 where broadcast."""
+
+
+@lru_cache(maxsize=1024)
+def _broadcast(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[Axis, ...]]:
+    """Return the broadcast shape and its axes, adjacent ones merged; ValueError when there is none."""
+    y_shape = np.broadcast_shapes(a_shape, b_shape)
+    rank = len(y_shape)
+    merged: list[list[int]] = []
+    step = [1, 1]
+    for axis in range(rank - 1, -1, -1):
+        extent = y_shape[axis]
+        own = []
+        for which, shape in enumerate((a_shape, b_shape)):
+            size = ((1,) * (rank - len(shape)) + shape)[axis]
+            own.append(step[which] if size != 1 else 0)
+            step[which] *= size
+        if extent == 1:
+            continue
+        if merged and all(own[i] == merged[-1][i + 1] * merged[-1][0] for i in (0, 1)):
+            merged[-1][0] *= extent
+        else:
+            merged.append([extent, *own])
+    return y_shape, tuple((e, a, b) for e, a, b in reversed(merged)) or ((1, 0, 0),)
+
+
 @dataclass(frozen=True)
 class BinarySpec(base.Spec):
     """y = a (op) b with NumPy's broadcasting; both of `dtype`, at most MAX_AXES axes after adjacent ones are merged."""
@@ -59,7 +88,7 @@ class BinarySpec(base.Spec):
         if self.kind not in BINARY_KINDS:
             raise ValueError(f"unknown operation {self.kind!r}; known: {', '.join(BINARY_KINDS)}")
         try:
-            np.broadcast_shapes(self.a_shape, self.b_shape)
+            _broadcast(self.a_shape, self.b_shape)
         except ValueError:
             raise ValueError(f"{self.kind}: shapes {self.a_shape} and {self.b_shape} do not broadcast") from None
         if len(self.axes()) > MAX_AXES:
@@ -71,29 +100,16 @@ class BinarySpec(base.Spec):
     @property
     def y_shape(self) -> tuple[int, ...]:
         """The broadcast shape."""
-        return np.broadcast_shapes(self.a_shape, self.b_shape)
+        return _broadcast(self.a_shape, self.b_shape)[0]
 
-    def axes(self) -> tuple[tuple[int, int, int], ...]:
-        """Return (extent, stride of a, stride of b) of each merged axis, outermost first; strides in elements, 0 where
-        broadcast.
-        """
-        rank = len(self.y_shape)
-        merged: list[list[int]] = []
-        step = [1, 1]
-        for axis in range(rank - 1, -1, -1):
-            extent = self.y_shape[axis]
-            own = []
-            for which, shape in enumerate((self.a_shape, self.b_shape)):
-                size = ((1,) * (rank - len(shape)) + shape)[axis]
-                own.append(step[which] if size != 1 else 0)
-                step[which] *= size
-            if extent == 1:
-                continue
-            if merged and all(own[i] == merged[-1][i + 1] * merged[-1][0] for i in (0, 1)):
-                merged[-1][0] *= extent
-            else:
-                merged.append([extent, *own])
-        return tuple((e, a, b) for e, a, b in reversed(merged)) or ((1, 0, 0),)
+    def axes(self) -> tuple[Axis, ...]:
+        """Return each merged axis, outermost first."""
+        return _broadcast(self.a_shape, self.b_shape)[1]
+
+    @property
+    def batch(self) -> int:
+        """The elements of the result."""
+        return math.prod(self.y_shape)
 
     def batchless(self) -> BinarySpec:
         """Return the Spec without its extents, which are kernel arguments: 2 stands for any, 1 for a broadcast axis."""
@@ -179,6 +195,7 @@ class DropoutSpec(base.Spec):
     dtype: str
 
     runtime: ClassVar[tuple[str, ...]] = ("count", "stream")
+    values: ClassVar[tuple[str, ...]] = ("rate", "stream")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate < 1.0:

@@ -28,6 +28,7 @@ class Pad2dSpec(base.Spec):
     dtype: str
 
     runtime: ClassVar[tuple[str, ...]] = ("n",)
+    values: ClassVar[tuple[str, ...]] = ("value",)
 
     @classmethod
     def of(

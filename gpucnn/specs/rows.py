@@ -94,6 +94,7 @@ class CrossEntropySpec(base.Spec):
     dtype: str
 
     runtime: ClassVar[tuple[str, ...]] = ("rows", "classes")
+    values: ClassVar[tuple[str, ...]] = ("label_smoothing",)
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:

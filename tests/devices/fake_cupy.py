@@ -157,6 +157,9 @@ class Stream:
     def enqueue(self, work: Callable[[], None]) -> None:
         self.queue.append(work)
 
+    def spend(self) -> None:
+        self.milliseconds += LAUNCH_MILLISECONDS
+
     def step(self) -> bool:
         if not self.queue:
             return False
@@ -204,8 +207,10 @@ class Graph:
 
     def launch(self, stream: Any = None) -> None:
         self.fake.check("graph")
+        target = stream or self.fake.current_stream()
         for node in self.nodes:
-            (stream or self.fake.current_stream()).enqueue(node)
+            target.enqueue(node)
+            target.enqueue(target.spend)
 
 
 class MemoryHook:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gpucnn
-from devices.fake_cupy import FakeCupy
+from devices.fake_cupy import LAUNCH_MILLISECONDS, FakeCupy
 from gpucnn import layers
 from gpucnn.backends import Backend, get_backend
 from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.cuda import CudaDevice
 from gpucnn.devices.emulated import EmulatedDevice
 from gpucnn.devices.emulated.module import EmulatedModule
 from gpucnn.errors import DeviceError
+from gpucnn.specs import Conv2dSpec
 
 
 @pytest.fixture
@@ -106,3 +109,29 @@ def test_a_tensor_of_the_gpu_reaches_the_host_only_when_asked(cuda: KernelBacken
             step(x)
         with pytest.raises(DeviceError, match="to_host: not possible while a step is captured"):
             step(x)
+
+
+def test_tuning_compares_and_times_by_graphs_and_changes_no_bits(
+    cuda: KernelBackend, cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("gpucnn.backends.tuning.outcome_cache.cache_directory", lambda: tmp_path)
+    spec = Conv2dSpec.of((2, 6, 6, 4), (8, 3, 3, 4), "float32")
+    random = np.random.default_rng(3)
+    dy, x = (random.standard_normal(shape).astype(np.float32) for shape in (spec.y_shape, spec.x_shape))
+    results = []
+    for mode in ("off", "on"):
+        cuda.launcher = Launcher(cuda.device, tune=mode)
+        arrays = cuda.from_host(dy), cuda.from_host(x)
+        with cuda.allocation_log() as log:
+            results.append(cuda.to_host(cuda.conv2d_backward_weight(*arrays, spec)))
+        assert len(log) == 2  # the gradient and the workspace
+    np.testing.assert_array_equal(*results)
+    found = cuda.launcher.choices()[-1]
+    assert found.reason == "tuned" and found.plan == "implicit_gemm/32x64_vector" and not found.excluded
+    assert list(found.seconds.values()) == pytest.approx([2 * LAUNCH_MILLISECONDS / 1000] * 4)  # a tie, on the fake
+    assert next(tmp_path.glob("tuning/*.json")).read_text().count("Fake H200") == 1
+
+
+def test_an_identity_names_gpu_driver_and_compiler(cuda: KernelBackend) -> None:
+    assert cuda.device.identity.startswith("Fake H200 DeviceLimits(capability=90, ")
+    assert cuda.device.identity.endswith(" driver 13.0 NVRTC 99.1")

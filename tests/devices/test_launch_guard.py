@@ -1,4 +1,7 @@
-"""The launch guard refuses what CuPy's RawKernel would not. Rows G9, S6, S11, S12, S14, S15 and S17 of FAULTS.md."""
+"""The launch guard refuses what CuPy's RawKernel would not. Rows G9, S6, S11, S12, S14, S15 and S17 of FAULTS.md.
+
+Every refusal is asked of a first launch and of bound launches that let other operands through before.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from gpucnn.devices.bound_launches import BoundLaunches
 from gpucnn.devices.launch_guard import GuardedKernel
 from gpucnn.errors import KernelError
 from gpucnn.kernel_source import KernelSource, entries
@@ -61,10 +65,28 @@ def device() -> StubDevice:
     return StubDevice()
 
 
-@pytest.fixture
-def operands(device: StubDevice) -> dict[str, Any]:
+def acceptable(device: StubDevice) -> dict[str, Any]:
     y, a = device.array((4, 6)), device.array((4, 6))
     return {"y": y, "a": a, "b": None, "weight": 0.5, "N": 4, "seed": 7, "count": 24}
+
+
+@pytest.fixture
+def operands(device: StubDevice) -> dict[str, Any]:
+    return acceptable(device)
+
+
+def run_bound(launches: BoundLaunches, device: StubDevice, operands: dict[str, Any]) -> None:
+    arrays = {name: value for name, value in operands.items() if isinstance(value, np.ndarray)}
+    launches(operands, {name: device.address(array) for name, array in arrays.items()})
+
+
+def bound(device: Any, *, alignment: int = 0) -> BoundLaunches:
+    """Return one launch that has run once."""
+    kernel = GuardedKernel(device, SOURCE, "blend_forward", alignment=alignment)
+    launches = BoundLaunches(device, [(kernel, GRID, BLOCK, 0)])
+    run_bound(launches, device, acceptable(device))
+    device.launches.clear()
+    return launches
 
 
 GRID, BLOCK = (2, 1, 1), (32, 1, 1)
@@ -80,6 +102,15 @@ def refused(device: StubDevice, operands: dict[str, Any], kind: type[Exception],
     with pytest.raises(kind, match=message):
         launch(device, operands, **options)
     assert not device.launches
+    if options.keys() <= {"alignment"}:
+        launches = bound(device, **options)
+        for _ in range(2):
+            with pytest.raises(kind, match=message):
+                run_bound(launches, device, operands)
+        assert not device.launches
+        run_bound(launches, device, acceptable(device))
+        assert len(device.launches) == 1
+        device.launches.clear()
 
 
 def test_arguments_are_bound_by_name_in_the_signatures_order(device: StubDevice, operands: dict[str, Any]) -> None:

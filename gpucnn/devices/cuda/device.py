@@ -71,6 +71,13 @@ class CudaDevice(Device):
     def __str__(self) -> str:
         return f"cuda:{self.index}"
 
+    @property
+    def identity(self) -> str:
+        """The GPU itself, its driver and the compiler."""
+        driver = environment.spelled(self._runtime.driverGetVersion())
+        compiler = ".".join(map(str, self._nvrtc.version))
+        return f"{environment.gpu_identity(self._runtime, self.index)} {self.limits} driver {driver} NVRTC {compiler}"
+
     @staticmethod
     def available() -> str | None:
         """Return None when a tiny kernel runs on GPU 0, else one line that says why not and what to do; never raise."""
@@ -152,6 +159,11 @@ class CudaDevice(Device):
         if self._state.arena is not None:
             return self._state.arena.take(shape, dtype)
         return self._allocate(shape, dtype)
+
+    def scratch(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """Return an array as `empty` does, which no allocation log records."""
+        self.refuse_in_capture("scratch")
+        return self._allocate(tuple(shape), np.dtype(dtype))
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         try:

@@ -53,6 +53,12 @@ def device_names(runtime: Any) -> list[str]:
     return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
 
 
+def gpu_identity(runtime: Any, index: int) -> str:
+    """Return the name of a GPU and, where the driver tells it, the number that no other GPU has."""
+    properties = runtime.getDeviceProperties(index)
+    return f"{properties['name'].decode()} {bytes(properties.get('uuid', b'')).hex()}".strip()
+
+
 def device_limits(runtime: Any, index: int) -> DeviceLimits:
     """Return what a GPU allows one launch to ask for.
 

@@ -92,6 +92,11 @@ class EmulatedDevice(Device):
         return toolchain.unavailable()
 
     @property
+    def identity(self) -> str:
+        """The build, the limits, the compiler and the machine."""
+        return f"emulated {self.build} {self.limits} {toolchain.identity()}"
+
+    @property
     def capturing(self) -> bool:
         """Whether a capture is under way in the calling thread."""
         return self._state.graph is not None
@@ -105,6 +110,11 @@ class EmulatedDevice(Device):
             served: np.ndarray = self._state.graph.arena.take(shape, dtype)
             return served
         return memory.allocate(shape, dtype, self)
+
+    def scratch(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array as `empty` does, which no allocation log records."""
+        self._refuse_in_capture("scratch")
+        return memory.allocate(tuple(shape), np.dtype(dtype), self)
 
     def to_device(self, host: np.ndarray) -> np.ndarray:
         """Copy a host array to the device, C-contiguous in native byte order."""
