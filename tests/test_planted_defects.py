@@ -36,6 +36,8 @@ REQUIRED = {
     ("pool2d", "wrong tie rule"),
     ("pool2d", "unscaled average"),
     ("pool2d", "stale argmax"),
+    ("conv_pool2d", "wrong tie rule"),
+    ("conv_pool2d", "lost split of the two-stage sum"),
     ("gemm", "removed barrier"),
     ("reduce", "lost split of the two-stage sum"),
 }
