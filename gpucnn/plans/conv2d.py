@@ -1,15 +1,18 @@
-"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group.
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, others in modules of
+their own.
 
-Every candidate of an operation adds in the same order, so a tuner may choose freely among them without changing a bit.
+The candidates of one algorithm add in the same order, and so do all candidates forward and for the input's gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
+from gpucnn.plans import conv2d_few_channels
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -57,7 +60,9 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
             grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
             yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
 
-    yield from _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    general = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    few_channels = conv2d_few_channels.forward(spec, alignment, summation)
+    yield from chain(*_first_if(_reuses_pixels(spec), few_channels, general))
 
 
 def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -111,7 +116,19 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
             grid = chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
             yield in_two_stages(_implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid, summation))
 
-    yield from _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
+    yield from chain(*_first_if(_reuses_pixels(spec), few_channels, general))
+
+
+def _first_if(first: bool, special: Iterator[Plan], general: Iterator[Plan]) -> tuple[Iterator[Plan], Iterator[Plan]]:
+    """Return the Plans of a special kernel before or behind the general ones."""
+    return (special, general) if first else (general, special)
+
+
+def _reuses_pixels(spec: Conv2dSpec) -> bool:
+    """Whether a pixel in shared memory serves so many taps and filters that bringing it there pays."""
+    return spec.r * spec.s > 1 and spec.k >= 4
 
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:

@@ -17,7 +17,7 @@ from gpucnn.specs import ConvPool2dSpec
 __all__ = ["conv_pool2d_backward_input", "conv_pool2d_backward_weight", "conv_pool2d_forward"]
 
 _FILTERS_OF_A_THREAD = (8, 6, 4)
-_CHANNELS_OF_A_THREAD = (8, 6, 4, 3, 2, 1)
+_CHANNELS_OF_A_THREAD = (8, 6, 4, 3, 2)
 _FILTER_BYTES = STATIC_SHARED_BYTES // 2
 """Of shared memory for filters, where a smaller part of them is possible at all."""
 _MOST_POSITIONS, _MOST_COLUMNS = 256, 32
@@ -96,7 +96,7 @@ def conv_pool2d_backward_input(spec: ConvPool2dSpec, limits: DeviceLimits, align
     """Yield plans of the gradient of the input, by the pixels of a thread."""
     summation = f"{spec.acc_dtype} multiply-adds in the order r, s, k"
     item, taps = _item(spec), spec.r * spec.s * spec.k
-    usable = [n for n in _CHANNELS_OF_A_THREAD if taps * n * item <= _FILTER_BYTES]
+    usable = [n for n in _CHANNELS_OF_A_THREAD if spec.c > 1 and taps * n * item <= _FILTER_BYTES] or [1]
     channels = min(usable, key=lambda n: ceil_div(spec.c, n) * n)
     groups = min(ceil_div(spec.c, channels), _FILTER_BYTES // (taps * channels * item))
     found: list[tuple[int, Plan]] = []

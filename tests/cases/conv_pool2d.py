@@ -18,7 +18,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], object, dict[str, Any]
     "one_pixel": ((1, 1, 1, 1), (1, 1, 1, 1), 1, {}),
     "window_is_output": ((2, 6, 5, 3), (5, 3, 3, 3), (4, 3), {"bias": True}),
     "remainders": ((2, 8, 10, 2), (4, 2, 2, 2), 3, {"bias": True}),
-    "padding_beyond_filter": ((1, 3, 4, 2), (3, 2, 2, 2), 2, {"padding": ((3, 4), (4, 3))}),
+    "padding_beyond_filter": ((1, 3, 4, 5), (3, 2, 2, 5), 2, {"padding": ((3, 4), (4, 3))}),
     "several_tiles": ((1, 9, 75, 16), (9, 3, 3, 16), (2, 2), {"padding": 1, "bias": True}),
     "tall_tiles": ((1, 70, 7, 1), (2, 5, 1, 1), (1, 2), {"bias": True}),
     "several_filter_blocks": ((2, 6, 7, 16), (61, 5, 4, 16), (2, 3), {"padding": 2, "bias": True}),

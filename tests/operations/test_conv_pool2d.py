@@ -138,7 +138,7 @@ def chain(backend: Backend, spec: ConvPool2dSpec, given: Arrays, algorithm: str 
 
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize(
-    ("case", "dtype"), [("all_different", "float32"), ("vector_filters", "float32"), ("all_different", "float16")]
+    ("case", "dtype"), [("all_different", "float32"), ("vector_filters", "float32"), ("all_different", "bfloat16")]
 )
 def test_bits_are_those_of_the_unfused_chain_on_the_emulated_device(backend_of, case, kind, dtype):
     """Forward, and the gradient of the input; those of weight and bias agree within rounding where x is finite."""
