@@ -2,9 +2,10 @@
 // added.
 //
 // Computes  dw[i] = sum over chunks of workspace[chunk][i]
-// Layout    workspace (ceil(N*P*Q / CHUNK), WEIGHTS) in SPEC_ACC, dw (WEIGHTS,) in SPEC_T
-// Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_CHUNK as in the first launch; TUNE_SLICES: threads that
-//           share the chunks of one weight; TUNE_LANES: weights per block; run time: N
+// Layout    workspace (chunks, WEIGHTS) in SPEC_ACC, dw (WEIGHTS,) in SPEC_T
+// Compiled  SPEC_*: Conv2dSpec without its epilogue; as in the first launch, TUNE_CHUNK: ceil(N*P*Q / CHUNK) chunks, or
+//           TUNE_IMAGES and TUNE_IMAGE_CHUNKS: ceil(N / IMAGES) * IMAGE_CHUNKS; TUNE_SLICES: threads that share the
+//           chunks of one weight; TUNE_LANES: weights per block; run time: N
 // Launch    grid = ceil(WEIGHTS / LANES), block = (LANES, SLICES)
 // Assumes   the first launch wrote the whole workspace
 // Writes    every dw once; slice i adds chunks i, i + SLICES, ... in this order, then the slices are added in theirs
@@ -12,14 +13,22 @@
 // Tested    tests/operations/test_conv2d.py
 #include "conv2d.cuh"
 
-constexpr int CHUNK = TUNE_CHUNK, SLICES = TUNE_SLICES, LANES = TUNE_LANES;
+constexpr int SLICES = TUNE_SLICES, LANES = TUNE_LANES;
+
+__device__ __forceinline__ int chunks_of(int N) {
+#ifdef TUNE_CHUNK
+  return (int)ceil_div<unsigned>((unsigned)N * P * Q, TUNE_CHUNK);
+#else
+  return ceil_div(N, TUNE_IMAGES) * TUNE_IMAGE_CHUNKS;
+#endif
+}
 
 GPUCNN_KERNEL __launch_bounds__(LANES* SLICES)
 conv2d_backward_weight_sum(SPEC_T* __restrict__ dw, const SPEC_ACC* __restrict__ workspace, int N) {
   __shared__ SPEC_ACC partial[SLICES][LANES];
   const int lane = (int)threadIdx.x, slice = (int)threadIdx.y;
   const long long i = (long long)blockIdx.x * LANES + lane;
-  const int chunks = (int)ceil_div<unsigned>((unsigned)N * P * Q, CHUNK);
+  const int chunks = chunks_of(N);
 
   SPEC_ACC sum = 0;
   if (i < WEIGHTS) {

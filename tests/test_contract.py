@@ -129,6 +129,13 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             "conv2d_backward_weight": lambda: b.conv2d_backward_weight(y, x, s, **options),
             "conv2d_backward_bias": lambda: b.conv2d_backward_bias(y, s, **options),
         }[operation]()
+    if operation.startswith("conv_pool2d"):
+        x, w, y, choice = a(*s.x_shape), a(*s.weight_shape), a(*s.y_shape), a(*s.y_shape, dtype=s.choice_dtype)
+        return {
+            "conv_pool2d_forward": lambda: b.conv_pool2d_forward(x, w, a(s.k) if s.bias else None, s, **options)[0],
+            "conv_pool2d_backward_input": lambda: b.conv_pool2d_backward_input(y, choice, w, s, **options),
+            "conv_pool2d_backward_weight": lambda: b.conv_pool2d_backward_weight(y, choice, x, s, **options)[0],
+        }[operation]()
     if operation.startswith("pool2d"):
         argmax = None if s.kind == "average" else a(*s.y_shape, dtype=s.argmax_dtype)
         return {
@@ -281,6 +288,7 @@ def with_batch(spec: Any, n: int) -> Any:
 @pytest.mark.parametrize(
     "operation",
     ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "pool2d_forward", "pool2d_backward_input"]
+    + ["conv_pool2d_forward", "conv_pool2d_backward_input", "conv_pool2d_backward_weight"]
     + ["pad2d_forward", "pad2d_backward_input", "matmul_forward", "linear_backward_operands"],
 )
 def test_the_last_smaller_batch_compiles_nothing_and_adds_alike(operation: str) -> None:

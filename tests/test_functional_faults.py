@@ -37,6 +37,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "pad2d": (lambda x: F.pad2d(x, 1), [(1, 3, 3, 2)]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), [(1, 3, 3, 2)]),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), [(1, 3, 3, 2)]),
+    "conv2d_relu_max_pool2d": (
+        lambda x, w, b: F.conv2d_relu_max_pool2d(x, w, b, window=2),
+        [(1, 3, 3, 2), (2, 2, 2, 2), (2,)],
+    ),
     "linear": (F.linear, [(2, 3), (4, 3), (4,)]),
     "relu": (F.relu, [(2, 3)]),
     "softmax": (F.softmax, [(2, 3)]),
@@ -111,7 +115,9 @@ def test_inputs_are_left_alone(backend: Backend, name: str) -> None:
 
 # -- rows S and N of FAULTS.md ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "name", ["conv2d", "conv1d", "pad2d", "max_pool2d", "avg_pool2d", "linear", "relu", "softmax", "dropout"]
+    "name",
+    ["conv2d", "conv1d", "pad2d", "max_pool2d", "avg_pool2d", "conv2d_relu_max_pool2d", "linear", "relu", "softmax"]
+    + ["dropout"],
 )
 def test_s6_empty_batches_go_forward_and_backward(backend: Backend, name: str) -> None:
     call, shapes = CALLS[name]

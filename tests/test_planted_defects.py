@@ -20,7 +20,7 @@ from gpucnn.kernel_source import kernel_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {info.name: import_module(f"planted.{info.name}").DEFECTS for info in iter_modules(planted.__path__)}
-TEST_FILES = {"gemm": "matmul"}
+TEST_FILES = {"conv2d_few_channels": "conv2d", "gemm": "matmul"}
 """Families whose tests are named otherwise."""
 
 REQUIRED = {
@@ -36,6 +36,8 @@ REQUIRED = {
     ("pool2d", "wrong tie rule"),
     ("pool2d", "unscaled average"),
     ("pool2d", "stale argmax"),
+    ("conv_pool2d", "wrong tie rule"),
+    ("conv_pool2d", "lost split of the two-stage sum"),
     ("gemm", "removed barrier"),
     ("reduce", "lost split of the two-stage sum"),
 }

@@ -24,6 +24,7 @@ from gpucnn.specs import (
     BinarySpec,
     CastSpec,
     Conv2dSpec,
+    ConvPool2dSpec,
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
@@ -151,6 +152,46 @@ class Backend(ABC):
         algorithm: str | None = None,
     ) -> Array:
         """Gradient of the input, (N, H, W, C)."""
+
+    @abstractmethod
+    def conv_pool2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array]:
+        """The maximum over windows of relu(x * weight + bias), (N, P, Q, K), and each window's choice."""
+
+    @abstractmethod
+    def conv_pool2d_backward_input(
+        self,
+        dy: Array,
+        choice: Array,
+        weight: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        """Gradient of the input, (N, H, W, C); dy is the gradient of the pooled output."""
+
+    @abstractmethod
+    def conv_pool2d_backward_weight(
+        self,
+        dy: Array,
+        choice: Array,
+        x: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        out_bias: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Gradients of the weight, (K, R, S, C), and of the bias, (K,), None without one."""
 
     @abstractmethod
     def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:

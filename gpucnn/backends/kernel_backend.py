@@ -19,6 +19,7 @@ from gpucnn.specs import (
     BinarySpec,
     CastSpec,
     Conv2dSpec,
+    ConvPool2dSpec,
     DropoutSpec,
     LinearSpec,
     MatmulSpec,
@@ -175,6 +176,54 @@ class KernelBackend(TrainingKernels):
     ) -> Array:
         operands = {"dy": dy, "argmax": argmax, "N": spec.n}
         return self._write("pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
+
+    def conv_pool2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array]:
+        choice = self.empty(spec.y_shape, spec.choice_dtype)
+        operands = {"choice": choice, "x": x, "weight": weight, "bias": bias}
+        return self._write("conv_pool2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm), choice
+
+    def conv_pool2d_backward_input(
+        self,
+        dy: Array,
+        choice: Array,
+        weight: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        operands = {"dy": dy, "choice": choice, "weight": weight}
+        return self._write("conv_pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
+
+    def conv_pool2d_backward_weight(
+        self,
+        dy: Array,
+        choice: Array,
+        x: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        out_bias: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array | None]:
+        db = self._output(out_bias, (spec.k,), spec.dtype)
+        if spec.n == 0:
+            self.fill_forward(0, ArraySpec(spec.k, spec.dtype), out=db)
+        operands = {"db": db, "dy": dy, "choice": choice, "x": x, "N": spec.n}
+        operation = "conv_pool2d_backward_weight"
+        dw = self._write(
+            operation, spec, "dw", out, spec.weight_shape, operands, algorithm=algorithm, empty_sum=spec.n == 0
+        )
+        return dw, db if spec.bias else None
 
     def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return self._write("pad2d_forward", spec, "y", out, spec.y_shape, {"x": x, "value": spec.value, "N": spec.n})

@@ -84,13 +84,17 @@ class Conv2D(Layer):
             self.bias = self.add_parameter("bias", (self.filters,), self.bias_initializer, decayed=False)
 
     def call(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.padding)
+
+    def convolve(self, x: Tensor, padding: Any) -> Tensor:
+        """Compute the output with another padding than the layer's own; forms as `padding`."""
         fused = None if self.activation == "softmax" else self.activation
         y = conv2d(
             x,
             self.weight,
             self.bias,
             stride=self.strides,
-            padding=self.padding,
+            padding=padding,
             dilation=self.dilation_rate,
             groups=self.groups,
             activation=fused,

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from gpucnn.autograd import Tensor
 from gpucnn.layers import Layer
 from gpucnn.layers.layer import Shape
+from gpucnn.model import fusion
 from gpucnn.model.model import Model
 
 
 class Sequential(Model):
-    """Layers one after another.
+    """Layers one after another. Some of them run as one operation, with the same results: `fused_layers` names them.
 
     Args:
         layers: to begin with; more by `add`.
@@ -65,9 +66,30 @@ class Sequential(Model):
         return shape
 
     def call(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
+        at = 0
+        while at < len(self.layers):
+            fused = fusion.match(self.layers[at:], x.shape[1:])
+            x = fused.run(x) if fused else self.layers[at](x)
+            at += fused.count if fused else 1
         return x
+
+    def fused_layers(self) -> list[tuple[str, ...]]:
+        """Return the names of the layers that run as one operation, for each such group; see `gpucnn.model.fusion`.
+
+        Raises:
+            ValueError: the model is not built.
+        """
+        self._require_built("fused_layers")
+        groups, shape, at = [], self._sample_shape or (), 0
+        while at < len(self.layers):
+            fused = fusion.match(self.layers[at:], shape)
+            group = self.layers[at : at + (fused.count if fused else 1)]
+            if fused:
+                groups.append(tuple(layer.label for layer in group))
+            for layer in group:
+                shape = layer.output_shape(shape)
+            at += len(group)
+        return groups
 
     def output_shape(self, input_shape: Shape) -> Shape:
         for layer in self.layers:

@@ -1,17 +1,21 @@
-"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, tensor cores.
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, few channels, tensor
+cores; the last two in modules of their own.
 
-Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. The direct kernels and the
-implicit GEMM add in the same order; each way to use tensor cores has an order of its own. Tensor cores come first for
-float16, bfloat16 and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
+Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. Forward and for the input's
+gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own. Tensor cores
+come first for float16, bfloat16 and a Spec whose precision is tf32, and last for float32
+(`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
+from gpucnn.plans import conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
@@ -60,7 +64,9 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
             grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
             yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
 
-    on_cuda_cores = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    general = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    few_channels = conv2d_few_channels.forward(spec, alignment, summation)
+    on_cuda_cores = chain(*_first_if(_reuses_pixels(spec), few_channels, general))
     yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, spec.macros(), alignment), spec)
 
 
@@ -118,9 +124,21 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
             grid = chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
             yield in_two_stages(_implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid, summation))
 
-    on_cuda_cores = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
+    on_cuda_cores = chain(*_first_if(_reuses_pixels(spec), few_channels, general))
     on_tensor_cores = map(in_two_stages, tensor_core.backward_weight(spec, macros, alignment, chunks, order))
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
+
+
+def _first_if(first: bool, special: Iterator[Plan], general: Iterator[Plan]) -> tuple[Iterator[Plan], Iterator[Plan]]:
+    """Return the Plans of a special kernel before or behind the general ones."""
+    return (special, general) if first else (general, special)
+
+
+def _reuses_pixels(spec: Conv2dSpec) -> bool:
+    """Whether a pixel in shared memory serves so many taps and filters that bringing it there pays."""
+    return spec.r * spec.s > 1 and spec.k >= 4
 
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:

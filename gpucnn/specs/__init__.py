@@ -2,6 +2,7 @@
 
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.conv2d import Conv2dSpec
+from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import ActivationSpec, ArraySpec, BinarySpec, CastSpec, DropoutSpec, ScalarSpec
 from gpucnn.specs.linear import LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
@@ -11,8 +12,8 @@ from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "ActivationSpec", "AdamSpec", "ArraySpec", "BinaryCrossEntropySpec",
-    "BinarySpec", "CastSpec", "Conv2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearSpec",
-    "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec",
-    "Spec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
+    "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec",
+    "DropoutSpec", "GatherSpec", "LinearSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec",
+    "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

@@ -26,6 +26,12 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "groups_3_flipped": ((1, 6, 9, 9), (33, 2, 3, 3), {"groups": 3, "stride": (1, 2), "flip": True, "bias": True}),
     "nine_chunks": ((5, 22, 22, 1), (3, 2, 2, 1), {}),
     "two_slim_tiles_vector": ((3, 13, 11, 20), (24, 2, 2, 20), {"padding": 1, "stride": (1, 2)}),
+    "few_channels_dilated": (
+        (3, 17, 16, 3),
+        (60, 7, 5, 3),
+        {"stride": (2, 1), "padding": ((3, 2), (4, 1)), "dilation": (1, 2), "flip": True, "bias": True},
+    ),
+    "few_channels_tiles": ((2, 40, 70, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
     "one_pixel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
     "pointwise": ((2, 5, 7, 8), (12, 1, 1, 8), {"bias": True, "activation": "relu"}),
     "filter_is_image": ((2, 5, 4, 3), (9, 5, 4, 3), {"bias": True}),

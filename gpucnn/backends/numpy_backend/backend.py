@@ -11,6 +11,7 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.numpy_backend import (
+    conv_pool,
     convolution,
     elementwise,
     losses,
@@ -34,6 +35,7 @@ from gpucnn.specs import (
     BinarySpec,
     CastSpec,
     Conv2dSpec,
+    ConvPool2dSpec,
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
@@ -190,6 +192,52 @@ class NumpyBackend(Backend):
     ) -> Array:
         self._algorithm("pool2d_backward_input", spec, algorithm)
         return pooling.backward_input(dy, argmax, spec, out)
+
+    @_quiet
+    @blas_threads.alone()
+    def conv_pool2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array]:
+        self._algorithm("conv_pool2d_forward", spec, algorithm)
+        return conv_pool.forward(self, x, weight, bias, spec, out)
+
+    @_quiet
+    @blas_threads.alone()
+    def conv_pool2d_backward_input(
+        self,
+        dy: Array,
+        choice: Array,
+        weight: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        algorithm: str | None = None,
+    ) -> Array:
+        self._algorithm("conv_pool2d_backward_input", spec, algorithm)
+        return conv_pool.backward_input(self, dy, choice, weight, spec, out)
+
+    @_quiet
+    @blas_threads.alone()
+    def conv_pool2d_backward_weight(
+        self,
+        dy: Array,
+        choice: Array,
+        x: Array,
+        spec: ConvPool2dSpec,
+        *,
+        out: Array | None = None,
+        out_bias: Array | None = None,
+        algorithm: str | None = None,
+    ) -> tuple[Array, Array | None]:
+        self._algorithm("conv_pool2d_backward_weight", spec, algorithm)
+        return conv_pool.backward_weight(self, dy, choice, x, spec, out, out_bias)
 
     @_quiet
     def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:

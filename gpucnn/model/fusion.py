@@ -1,0 +1,102 @@
+"""Layers of a Sequential that run as one operation: patterns of layers, and what they become.
+
+- ZeroPadding2D, Conv2D: the convolution pads, which saves a copy of the images.
+- [ZeroPadding2D,] Conv2D with ReLU as its activation or the layer behind it, MaxPool2D over windows side by side: one
+  fused block, where it has few enough channels and filters (`ConvPool2dSpec`).
+
+A layer of a derived class matches nothing: what it computes is its own matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+from gpucnn.autograd import Tensor
+from gpucnn.functional import conv2d_relu_max_pool2d
+from gpucnn.layers import Activation, Conv2D, Layer, MaxPool2D, ZeroPadding2D
+from gpucnn.layers.layer import Shape
+from gpucnn.specs import ConvPool2dSpec
+from gpucnn.specs.base import Pads, pads
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The first `count` layers of a sequence as one function."""
+
+    count: int
+    run: Callable[[Tensor], Tensor]
+
+
+def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
+    """Return how a sequence of layers begins if it begins with a pattern.
+
+    Args:
+        layers: built, or able to be built for `shape`.
+        shape: of one sample of the input.
+    """
+    padded = type(layers[0]) is ZeroPadding2D
+    at = int(padded)
+    convolution = layers[at] if len(layers) > at else None
+    if type(convolution) is not Conv2D or len(shape) != 3:
+        return None
+    before = layers[0].pads if isinstance(layers[0], ZeroPadding2D) else (0, 0, 0, 0)
+    ends = _ends(convolution, before, shape)
+    pooled = _pooling(convolution, layers[at + 1 :])
+    if pooled is not None:
+        behind, pool = pooled
+        weight_shape = (convolution.filters, *convolution.kernel_size, shape[2])
+        if _worthwhile(shape, weight_shape, pool.pool_size, ends):
+            return Fused(at + 1 + behind, partial(_block, convolution, pool.pool_size, ends))
+    if padded:
+        (top, bottom, left, right) = ends
+        return Fused(2, partial(_padded, convolution, ((top, bottom), (left, right))))
+    return None
+
+
+def _pooling(convolution: Conv2D, behind: Sequence[Layer]) -> tuple[int, MaxPool2D] | None:
+    """Return how many layers behind a convolution a block takes, and its pooling; None where there is no block."""
+    activation, count = convolution.activation, 0
+    if activation in (None, "linear") and behind and type(behind[0]) is Activation:
+        activation, count = behind[0].activation, 1
+    pool = behind[count] if len(behind) > count else None
+    if activation != "relu" or type(pool) is not MaxPool2D or pool.strides != pool.pool_size:
+        return None
+    plain = convolution.strides == convolution.dilation_rate == (1, 1) and convolution.groups == 1
+    unpadded = pool.padding in ("valid", 0, (0, 0), ((0, 0), (0, 0)))
+    return (count + 1, pool) if plain and unpadded else None
+
+
+def _ends(convolution: Conv2D, before: Pads, shape: Shape) -> Pads:
+    """Return the pixels that padding before and in the convolution add together."""
+    size = shape[0] + before[0] + before[1], shape[1] + before[2] + before[3]
+    own = pads(
+        convolution.padding, "Conv2D: padding", size=size, window=convolution.kernel_size, stride=convolution.strides,
+        dilation=convolution.dilation_rate,
+    )  # fmt: skip
+    top, bottom, left, right = (a + b for a, b in zip(before, own, strict=True))
+    return top, bottom, left, right
+
+
+@lru_cache(maxsize=256)
+def _worthwhile(shape: Shape, weight_shape: Shape, window: tuple[int, int], ends: Pads) -> bool:
+    top, bottom, left, right = ends
+    try:
+        spec = ConvPool2dSpec.of(
+            (1, *shape), weight_shape, window, "float32", padding=((top, bottom), (left, right)), bias=True
+        )
+    except ValueError:  # too large to fuse, or wrong: then the layers themselves say so
+        return False
+    return spec.worthwhile
+
+
+def _block(convolution: Conv2D, window: tuple[int, int], ends: Pads, x: Tensor) -> Tensor:
+    top, bottom, left, right = ends
+    return conv2d_relu_max_pool2d(
+        x, convolution.weight, convolution.bias, window=window, padding=((top, bottom), (left, right))
+    )
+
+
+def _padded(convolution: Conv2D, padding: tuple[tuple[int, int], tuple[int, int]], x: Tensor) -> Tensor:
+    return convolution.convolve(x, padding)

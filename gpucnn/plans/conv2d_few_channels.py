@@ -1,0 +1,161 @@
+"""Plans of the convolution of images of few channels, as a network's first layer sees: conv2d_*_few_channels.cu.
+
+A tile is made as large as a block's static shared memory allows. No choice looks at the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gpucnn import dtypes
+from gpucnn.limits import STATIC_SHARED_BYTES, WARP
+from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES
+from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.specs import Conv2dSpec
+
+__all__: list[str] = []  # no operations: plans/conv2d.py yields these plans among its own
+
+MOST_CHANNELS = 4
+_MOST_ROW_TAPS = 36
+"""Taps of a filter's row, all channels, for which a thread keeps sums of four filters."""
+_MOST_SPAN = 4096
+"""Pixels from a window's first to its last, along an axis; no tile is larger."""
+_FILTER_BYTES = STATIC_SHARED_BYTES // 2
+_PIXELS, _FILTERS = 4, 8
+_COLUMNS, _BACKWARD_COLUMNS, _BACKWARD_POSITIONS = 32, 32, 64
+_CHUNK_POSITIONS, _MOST_IMAGES = 1024, 16
+_MOST_SLICES = 8
+_SLICE_BYTES = 20 * 1024
+ADDERS = 8
+"""Threads that share the chunks of one weight in the second launch."""
+ORDER_OF_CHUNKS = f"chunks i, i + {ADDERS}, ... added in order for each i < {ADDERS}, then these in order"
+
+
+def forward(spec: Conv2dSpec, alignment: int, summation: str) -> Iterator[Plan]:
+    """Yield plans of the convolution, where it has few channels and a tile fits."""
+    if not _few(spec):
+        return
+    item = _item(spec)
+    filters = _FILTERS if spec.k > 4 else 4
+    bytes_of_group = spec.r * spec.s * spec.c * filters * item
+    groups = max(min(ceil_div(spec.k, filters), _FILTER_BYTES // bytes_of_group), 1)
+    columns, pixels = min(spec.q, _COLUMNS), min(spec.p, _PIXELS)
+    lines = min(ceil_div(spec.p, pixels), max(BLOCK // (columns * groups), 1))
+
+    def shared_bytes() -> int:
+        return spec.c * _tile(spec, pixels * lines, columns) * item + groups * bytes_of_group
+
+    while shared_bytes() > STATIC_SHARED_BYTES:
+        if lines > 1:
+            lines = ceil_div(lines, 2)
+        elif columns > 1:
+            columns = ceil_div(columns, 2)
+        elif pixels > 1:
+            pixels -= 1
+        else:
+            return
+    threads = min(ceil_div(lines * columns * groups, WARP) * WARP, BLOCK)
+    tiles = ceil_div(spec.p, pixels * lines) * ceil_div(spec.q, columns)
+    grid = max(spec.n * tiles * ceil_div(spec.k, filters * groups), 1)
+    entry = "conv2d_forward_few_channels"
+    for vector in (4, 1) if alignment >= VECTOR_BYTES and spec.k % 4 == 0 else (1,):
+        macros = {
+            **spec.macros(), "TUNE_PIXELS": pixels, "TUNE_LINES": lines, "TUNE_COLUMNS": columns,
+            "TUNE_FILTERS": filters, "TUNE_GROUPS": groups, "TUNE_VECTOR": vector, "TUNE_THREADS": threads,
+        }  # fmt: skip
+        aligned = VECTOR_BYTES if vector > 1 else 0
+        launch = Launch.of(f"{entry}.cu", entry, macros, (grid,), (threads,), alignment=aligned)
+        yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
+
+
+def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[Plan]:
+    """Yield the plan of the gradient of the weight, where the convolution has few channels and a tile fits.
+
+    Args:
+        macros: the Spec's, without its epilogue.
+    """
+    row_taps = spec.s * spec.c
+    if not _few(spec) or row_taps > _MOST_ROW_TAPS or spec.r > BLOCK:
+        return
+    item = _item(spec)
+    filters = 8 if spec.k > 4 and row_taps <= 12 and spec.dtype != "float64" else 4
+    groups = min(ceil_div(spec.k, filters), max(BLOCK // spec.r, 1))
+    columns = min(spec.q, _BACKWARD_COLUMNS)
+    rows = min(spec.p, max(_BACKWARD_POSITIONS // columns, 1))
+    slices = 1
+    while (
+        slices < _MOST_SLICES
+        and 2 * slices * spec.r * groups <= BLOCK
+        and 2 * slices * spec.r * groups * row_taps * item <= _SLICE_BYTES
+    ):
+        slices *= 2
+
+    def shared_bytes() -> int:
+        image = ((rows - 1) * spec.stride[0] + _span(spec, 0)) * (_line(spec, columns) * spec.c | 1)
+        partial = slices * spec.r * groups * row_taps if slices > 1 else 1
+        return (image + rows * columns * groups * filters + partial) * item
+
+    while shared_bytes() > STATIC_SHARED_BYTES:
+        if rows > 1:
+            rows -= 1
+        elif columns > 1:
+            columns = ceil_div(columns, 2)
+        elif groups > 1:
+            groups = ceil_div(groups, 2)
+        else:
+            return
+    bands = max(spec.p * spec.q // _CHUNK_POSITIONS, 1)
+    band = ceil_div(ceil_div(spec.p, bands), rows) * rows if bands > 1 else spec.p
+    bands = ceil_div(spec.p, band)
+    images = 1 if bands > 1 else min(max(_CHUNK_POSITIONS // (4 * spec.p * spec.q), 1), _MOST_IMAGES)
+    chunks = max(ceil_div(spec.n, images), 1) * bands
+    shared = {**macros, "TUNE_IMAGES": images, "TUNE_IMAGE_CHUNKS": bands}
+    tuned = {
+        **shared, "TUNE_ROWS": rows, "TUNE_COLUMNS": columns, "TUNE_FILTERS": filters, "TUNE_GROUPS": groups,
+        "TUNE_SLICES": slices, "TUNE_THREADS": slices * spec.r * groups,
+    }  # fmt: skip
+    entry = "conv2d_backward_weight_few_channels"
+    grid, threads = chunks * ceil_div(spec.k, filters * groups), slices * spec.r * groups
+    first = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads,))
+    summation = (
+        f"{spec.acc_dtype} multiply-adds over chunks of {images} images or {band} rows, tiles of {rows} x {columns} "
+        f"outputs in {slices} slices; {ORDER_OF_CHUNKS}"
+    )
+    yield two_stages("few_channels", first, shared, spec, chunks, summation)
+
+
+def two_stages(
+    algorithm: str, first: Launch, macros: Mapping[str, object], spec: Conv2dSpec, chunks: int, summation: str
+) -> Plan:
+    """Return the Plan of a gradient of the weight whose first launch writes the sums of chunks of images or bands."""
+    weights = spec.k * spec.r * spec.s * spec.c // spec.groups
+    tuned = {**macros, "TUNE_SLICES": ADDERS, "TUNE_LANES": WARP}
+    entry = "conv2d_backward_weight_sum"
+    adding = Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(weights, WARP),), (WARP, ADDERS))
+    return Plan(algorithm, "", (first, adding), summation, chunks * weights * _item(spec))
+
+
+def _few(spec: Conv2dSpec) -> bool:
+    """Whether there are few channels, and the filters and windows are such that a tile may fit."""
+    small = spec.r * spec.s * spec.c * 4 * _item(spec) <= _FILTER_BYTES
+    return spec.groups == 1 and spec.c <= MOST_CHANNELS and small and max(_span(spec, 0), _span(spec, 1)) <= _MOST_SPAN
+
+
+def _span(spec: Conv2dSpec, axis: int) -> int:
+    """Pixels from a window's first to its last."""
+    taps = (spec.r, spec.s)[axis]
+    return (taps - 1) * spec.dilation[axis] + 1
+
+
+def _line(spec: Conv2dSpec, columns: int) -> int:
+    """Pixels that neighbouring outputs of a row see."""
+    return (columns - 1) * spec.stride[1] + _span(spec, 1)
+
+
+def _tile(spec: Conv2dSpec, rows: int, columns: int) -> int:
+    """Pixels that a tile of outputs sees."""
+    return ((rows - 1) * spec.stride[0] + _span(spec, 0)) * _line(spec, columns)
+
+
+def _item(spec: Conv2dSpec) -> int:
+    return dtypes.numpy_dtype(spec.acc_dtype).itemsize
