@@ -3,18 +3,23 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
+- "winograd_4x4" and "winograd_2x2", for 3x3 filters of stride 1: tiles of so many results, with fewer products (see
+  `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 
-Results differ by rounding only, and each is the same from run to run.
+Results differ by rounding only, and each is the same from run to run. The default follows from the sizes of an image
+and the filters by the rules below, never from a measurement or from the number of images.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.numpy_backend import im2col, taps
+from gpucnn.backends.numpy_backend import im2col, taps, winograd
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
@@ -27,12 +32,27 @@ def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     if taps.is_depthwise(spec):
         return ("taps", "im2col")
     if operation != "conv2d_backward_input" or spec.groups > 1:
-        return ("im2col", "taps")
+        return _with_winograd(operation, spec, ("im2col", "taps"))
     # Numbers per tap that im2col gathers, and that col2im adds at about three times the cost.
     gathered = spec.h * spec.w * spec.k // (spec.stride[0] * spec.stride[1])
     added = spec.p * spec.q * spec.c
     better = spec.r * spec.s > 1 and gathered > 3 * added
-    return ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
+    return _with_winograd(operation, spec, ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps"))
+
+
+def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the tile steps that fit, cheapest first: before the others if cheaper than their products.
+
+    Sigmoid and tanh bound the results but not the sums, whose errors tiles would show: not with those.
+    """
+    if operation == "conv2d_forward" and spec.activation in ("sigmoid", "tanh"):
+        return others
+    height, width = (spec.h, spec.w) if operation == "conv2d_backward_input" else (spec.p, spec.q)
+    terms = spec.p * spec.q if operation == "conv2d_backward_weight" else spec.terms(operation)  # of one image
+    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(spec, terms)}
+    names = tuple(f"winograd_{step}x{step}" for step in sorted(costs, key=costs.__getitem__))
+    products = spec.p * spec.q * spec.k * spec.r * spec.s * spec.c
+    return names + others if costs and min(costs.values()) < products else others + names
 
 
 def forward(
@@ -50,7 +70,12 @@ def forward(
         return y
     filters = _filters(weight, spec)
     epilogue = Epilogue(None if bias is None else widened(bias, spec.dtype), spec.activation, spec.slope, spec.q)
-    if algorithm == "im2col" and (windows_of(spec).inside or np.isfinite(filters).all()):
+    step = _tile_step(algorithm)
+    if step and np.isfinite(filters).all():
+        spoilt = winograd.forward(x, filters, epilogue, spec, step, y, scratch)
+        if spoilt:
+            y[spoilt] = forward(x[spoilt], weight, bias, replace(spec, n=len(spoilt)), None, "im2col", scratch)
+    elif algorithm != "taps" and (windows_of(spec).inside or np.isfinite(filters).all()):
         im2col.forward(x, filters, epilogue, spec, y, scratch)
     else:
         taps.forward(x, filters, epilogue, spec, y, scratch)
@@ -65,8 +90,13 @@ def backward_input(
     if dx.size == 0:
         return dx
     filters = _filters(weight, spec)
+    step = _tile_step(algorithm)
     if algorithm == "col2im":
         im2col.backward_input_by_tap(dy, filters, spec, dx, scratch)
+    elif step and np.isfinite(filters).all():
+        spoilt = winograd.backward_input(dy, filters, spec, step, dx, scratch)
+        if spoilt:
+            dx[spoilt] = backward_input(dy[spoilt], weight, replace(spec, n=len(spoilt)), None, "im2col", scratch)
     elif algorithm == "im2col" and np.isfinite(filters).all():
         im2col.backward_input_by_phases(dy, filters, spec, dx, scratch)
     else:
@@ -84,7 +114,10 @@ def backward_weight(
         return dw
     sums = workplace(dw, spec.dtype)
     filters = _mirrored(sums, spec)
-    if algorithm == "im2col":
+    step = _tile_step(algorithm)
+    if step:
+        winograd.backward_weight(dy, x, spec, step, filters, scratch)
+    if algorithm == "im2col" or (step and not np.isfinite(sums).all()):
         im2col.backward_weight(dy, x, spec, filters, scratch)
     if algorithm == "taps" or not (windows_of(spec).inside or np.isfinite(sums).all()):
         taps.backward_weight(dy, x, spec, filters, scratch)
@@ -98,3 +131,8 @@ def _filters(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
 
 def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
     return weight[:, ::-1, ::-1] if spec.flip else weight
+
+
+def _tile_step(algorithm: str) -> int:
+    """Return the results that a tile of this algorithm has along an axis, 0 if it has no tiles."""
+    return {"winograd_2x2": 2, "winograd_4x4": 4}.get(algorithm, 0)
