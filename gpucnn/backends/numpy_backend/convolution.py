@@ -3,8 +3,8 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
-- "winograd_4x4" and "winograd_2x2", for 3x3 filters of stride 1: tiles of so many results, with fewer products (see
-  `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
+- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1: tiles of so many results, with fewer products
+  (see `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 

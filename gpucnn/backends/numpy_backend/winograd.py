@@ -1,6 +1,9 @@
-"""Winograd's minimal filtering: 3x3 convolutions of stride 1 with a quarter of the products, or four ninths.
+"""Winograd's minimal filtering: 3x3 and 5x5 convolutions of stride 1 with a fraction of the products.
 
-Images are cut into tiles that overlap by two pixels. The tiles of a block are transformed along both axes, the numbers
+Per tile and axis 4 or 2 results are had from 4 + taps - 1 or 2 + taps - 1 products: a quarter and four ninths of the
+products of 3x3 filters, 0.16 and 0.36 of those of 5x5 filters.
+
+Images are cut into tiles that overlap. The tiles of a block are transformed along both axes, the numbers
 at each place of a tile are multiplied, channels by filters, with those of the transformed filters, and the products are
 transformed to the results. All of it is done by matrix products.
 
@@ -20,24 +23,26 @@ from gpucnn.backends.numpy_backend.windows import Block, blocks
 from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import Conv2dSpec
 
-TAPS = 3
 BLOCK_BYTES = 6 * 2**20
 """Size of the transformed tiles of a block and of their products together."""
 LEAST_TILES = 128
 """Tiles below which a matrix product no longer pays for packing the transformed filters."""
-LEAST_TERMS = {2: 4, 4: 36}
-"""Length of the sums from which results of tiles of that step err less than the Spec allows.
+TAPS = (3, 5)
+STEPS = (2, 4)
+LEAST_TERMS = {4: 4, 6: 36, 8: 400}
+"""Side of a tile: length of the sums from which results err less than the Spec allows.
 
-Errors were measured at 0.15 (2x2: 0.05) of the tolerance where sums are long, and up to 0.4 (0.2) where they are short.
+Errors were measured at 0.05, 0.15 and 0.4 of the tolerance where sums are long, and at most twice that where they are
+short.
 """
-TRANSFORM_COST = {2: 320, 4: 1200}
-"""Products of im2col that take as long as transforming one channel of a tile, in or out (measured)."""
+TRANSFORM_COST = {4: 320, 6: 1200, 8: 1900}
+"""Side of a tile: products of im2col that take as long as transforming one channel, in or out (measured)."""
 
 
 def steps(spec: Conv2dSpec, terms: int) -> list[int]:
-    """Return the tile steps that can compute a pass whose sums have `terms` products."""
-    fits = (spec.r, spec.s, *spec.stride, *spec.dilation, spec.groups) == (TAPS, TAPS, 1, 1, 1, 1, 1)
-    return [step for step, least in LEAST_TERMS.items() if fits and terms >= least]
+    """Return the results per tile and axis that can be had in a pass whose sums have `terms` products."""
+    fits = spec.r == spec.s and spec.r in TAPS and (*spec.stride, *spec.dilation, spec.groups) == (1, 1, 1, 1, 1)
+    return [step for step in STEPS if fits and terms >= LEAST_TERMS[step + spec.r - 1]]
 
 
 def cost(spec: Conv2dSpec, height: int, width: int, step: int) -> int:
@@ -45,9 +50,9 @@ def cost(spec: Conv2dSpec, height: int, width: int, step: int) -> int:
 
     Products of transformed tiles are cut smaller and take a third longer.
     """
-    tiles = -(-height // step) * -(-width // step)
-    products = 4 * (step + TAPS - 1) ** 2 * spec.c * spec.k // 3
-    return tiles * (products + TRANSFORM_COST[step] * (spec.c + spec.k))
+    size = step + spec.r - 1
+    products = 4 * size**2 * spec.c * spec.k // 3
+    return _tiles(height, step) * _tiles(width, step) * (products + TRANSFORM_COST[size] * (spec.c + spec.k))
 
 
 def forward(
@@ -60,7 +65,7 @@ def forward(
     scratch: Scratch,
 ) -> list[int]:
     """Write activation(x * filters + bias) to y; return the images whose results are not finite and not to be used."""
-    scheme = filtering(step, TAPS, filters.dtype)
+    scheme = filtering(step, spec.r, filters.dtype)
     by_tap = filters.transpose(1, 2, 3, 0)  # the product is faster with filters side by side
     return _correlate(x, by_tap, scheme, (-spec.pads[0], -spec.pads[2]), y, epilogue, scratch)
 
@@ -69,17 +74,17 @@ def backward_input(
     dy: np.ndarray, filters: np.ndarray, spec: Conv2dSpec, step: int, dx: np.ndarray, scratch: Scratch
 ) -> list[int]:
     """Write the gradient of x to dx: the correlation of dy with mirrored filters. Returns what `forward` does."""
-    scheme = filtering(step, TAPS, filters.dtype)
+    scheme = filtering(step, spec.r, filters.dtype)
     by_tap = filters[:, ::-1, ::-1].transpose(1, 2, 0, 3)
-    offset = spec.pads[0] - TAPS + 1, spec.pads[2] - TAPS + 1
+    offset = spec.pads[0] - spec.r + 1, spec.pads[2] - spec.r + 1
     return _correlate(dy, by_tap, scheme, offset, dx, Epilogue(None, "linear", 0.0), scratch)
 
 
 def backward_weight(
     dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, step: int, filters: np.ndarray, scratch: Scratch
 ) -> None:
-    """Write the gradient of the filters to `filters` (K, 3, 3, C); what is not finite in it is not to be used."""
-    scheme = filtering(step, TAPS, filters.dtype)
+    """Write the gradient of the filters to `filters` (K, R, S, C); what is not finite in it is not to be used."""
+    scheme = filtering(step, spec.r, filters.dtype)
     offset = -spec.pads[0], -spec.pads[2]
     both_axes = np.ascontiguousarray(np.kron(scheme.filters, scheme.filters).T)
 
@@ -91,7 +96,7 @@ def backward_weight(
         part: np.ndarray = np.matmul(both_axes, at_place.transpose(1, 0, 2))
         return part
 
-    sums = np.zeros((spec.k, TAPS * TAPS, spec.c), filters.dtype)
+    sums = np.zeros((spec.k, spec.r * spec.s, spec.c), filters.dtype)
     tiles = _tiles(spec.p, step), _tiles(spec.q, step)
     for part in workers.in_turn(product, list(blocks(spec.n, *tiles, _most_tiles(scheme, spec.c + spec.k, sums)))):
         np.add(sums, part, out=sums)
@@ -107,12 +112,12 @@ def _correlate(
     epilogue: Epilogue,
     scratch: Scratch,
 ) -> list[int]:
-    """Write the correlation with filters (3, 3, channels, filters) to `out`; result 0 reads from pixel `offset` on."""
+    """Write the correlation with filters (R, S, channels, filters) to `out`; result 0 reads from pixel `offset` on."""
     size, step = scheme.size, scheme.step
     n, p, q, k = out.shape
     channels, dtype = images.shape[-1], by_tap.dtype
     places = scratch.array("filters", (size, size, channels, k), dtype)
-    once = np.matmul(scheme.filters, by_tap.reshape(TAPS, -1)).reshape(size, TAPS, -1)
+    once = np.matmul(scheme.filters, by_tap.reshape(len(by_tap), -1)).reshape(size, len(by_tap), -1)
     np.matmul(scheme.filters, once, out=places.reshape(size, size, -1))
     matrices = places.reshape(size * size, channels, k)
     suspects: set[int] = set()

@@ -58,6 +58,7 @@ OWN_CASES = {
         {"padding": ((4, 2), (0, 3)), "bias": True, "activation": "relu"},
     ),
     "one_tile": ((1, 3, 3, 8), (8, 3, 3, 8), {}),
+    "wide_filters_in_tiles": ((2, 11, 9, 16), (17, 5, 5, 16), {"padding": ((2, 1), (0, 5)), "flip": True}),
     "blocks_of_tiles": ((5, 30, 34, 8), (9, 3, 3, 8), {"padding": 1}),
 }
 
@@ -96,6 +97,8 @@ def test_algorithms_fit_the_shape(backend):
     assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
+    wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
+    assert backend.algorithms("conv2d_forward", wide)[0] == "winograd_4x4"
     for other in ({"stride": (1, 2)}, {"dilation": (2, 1)}, {"weight_shape": (64, 3, 2, 64)}, {"activation": "tanh"}):
         spec = Conv2dSpec.of(**{"x_shape": (1, 8, 8, 64), "weight_shape": (64, 3, 3, 64), "dtype": "float32", **other})
         assert backend.algorithms("conv2d_forward", spec) == ("im2col", "taps")
