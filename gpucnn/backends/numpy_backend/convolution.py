@@ -5,6 +5,7 @@
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
 - "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1: tiles of so many results, with fewer products
   (see `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
+- "bands", for few filters: several results of a row by one window (see `bands`). NaN likewise.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 
@@ -19,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.numpy_backend import im2col, taps, winograd
+from gpucnn.backends.numpy_backend import bands, im2col, taps, winograd
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
@@ -32,12 +33,16 @@ def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     if taps.is_depthwise(spec):
         return ("taps", "im2col")
     if operation != "conv2d_backward_input" or spec.groups > 1:
-        return _with_winograd(operation, spec, ("im2col", "taps"))
+        banded = operation != "conv2d_backward_input" and bands.results(spec, bands.GATHER_COST) > 1
+        return _with_winograd(operation, spec, ("bands", "im2col", "taps") if banded else ("im2col", "taps"))
     # Numbers per tap that im2col gathers, and that col2im adds at about three times the cost.
     gathered = spec.h * spec.w * spec.k // (spec.stride[0] * spec.stride[1])
     added = spec.p * spec.q * spec.c
     better = spec.r * spec.s > 1 and gathered > 3 * added
-    return _with_winograd(operation, spec, ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps"))
+    others: tuple[str, ...] = ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
+    if bands.results(spec, bands.ADD_COST) > 1:
+        others = ("bands", *others) if better else (*others, "bands")
+    return _with_winograd(operation, spec, others)
 
 
 def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,15 +75,17 @@ def forward(
         return y
     filters = _filters(weight, spec)
     epilogue = Epilogue(None if bias is None else widened(bias, spec.dtype), spec.activation, spec.slope, spec.q)
-    step = _tile_step(algorithm)
-    if step and np.isfinite(filters).all():
-        spoilt = winograd.forward(x, filters, epilogue, spec, step, y, scratch)
-        if spoilt:
-            y[spoilt] = forward(x[spoilt], weight, bias, replace(spec, n=len(spoilt)), None, "im2col", scratch)
-    elif algorithm != "taps" and (windows_of(spec).inside or np.isfinite(filters).all()):
+    spoilt: list[int] = []
+    if algorithm == "taps" or not (windows_of(spec).inside or np.isfinite(filters).all()):
+        taps.forward(x, filters, epilogue, spec, y, scratch)
+    elif algorithm == "bands":
+        spoilt = bands.forward(x, filters, epilogue, spec, y, scratch)
+    elif algorithm == "im2col" or not np.isfinite(filters).all():
         im2col.forward(x, filters, epilogue, spec, y, scratch)
     else:
-        taps.forward(x, filters, epilogue, spec, y, scratch)
+        spoilt = winograd.forward(x, filters, epilogue, spec, _tile_step(algorithm), y, scratch)
+    if spoilt:
+        y[spoilt] = forward(x[spoilt], weight, bias, replace(spec, n=len(spoilt)), None, "im2col", scratch)
     return y
 
 
@@ -90,17 +97,19 @@ def backward_input(
     if dx.size == 0:
         return dx
     filters = _filters(weight, spec)
-    step = _tile_step(algorithm)
-    if algorithm == "col2im":
+    spoilt: list[int] = []
+    if algorithm == "bands":
+        spoilt = bands.backward_input(dy, filters, spec, dx, scratch)
+    elif algorithm == "col2im":
         im2col.backward_input_by_tap(dy, filters, spec, dx, scratch)
-    elif step and np.isfinite(filters).all():
-        spoilt = winograd.backward_input(dy, filters, spec, step, dx, scratch)
-        if spoilt:
-            dx[spoilt] = backward_input(dy[spoilt], weight, replace(spec, n=len(spoilt)), None, "im2col", scratch)
-    elif algorithm == "im2col" and np.isfinite(filters).all():
+    elif algorithm == "taps" or not np.isfinite(filters).all():
+        taps.backward_input(dy, filters, spec, dx, scratch)
+    elif algorithm == "im2col":
         im2col.backward_input_by_phases(dy, filters, spec, dx, scratch)
     else:
-        taps.backward_input(dy, filters, spec, dx, scratch)
+        spoilt = winograd.backward_input(dy, filters, spec, _tile_step(algorithm), dx, scratch)
+    if spoilt:
+        dx[spoilt] = backward_input(dy[spoilt], weight, replace(spec, n=len(spoilt)), None, "im2col", scratch)
     return dx
 
 
@@ -114,10 +123,11 @@ def backward_weight(
         return dw
     sums = workplace(dw, spec.dtype)
     filters = _mirrored(sums, spec)
-    step = _tile_step(algorithm)
-    if step:
-        winograd.backward_weight(dy, x, spec, step, filters, scratch)
-    if algorithm == "im2col" or (step and not np.isfinite(sums).all()):
+    if algorithm == "bands":
+        bands.backward_weight(dy, x, spec, filters, scratch)
+    elif algorithm.startswith("winograd"):
+        winograd.backward_weight(dy, x, spec, _tile_step(algorithm), filters, scratch)
+    if algorithm == "im2col" or (algorithm != "taps" and not np.isfinite(sums).all()):
         im2col.backward_weight(dy, x, spec, filters, scratch)
     if algorithm == "taps" or not (windows_of(spec).inside or np.isfinite(sums).all()):
         taps.backward_weight(dy, x, spec, filters, scratch)
@@ -134,5 +144,5 @@ def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
 
 
 def _tile_step(algorithm: str) -> int:
-    """Return the results that a tile of this algorithm has along an axis, 0 if it has no tiles."""
-    return {"winograd_2x2": 2, "winograd_4x4": 4}.get(algorithm, 0)
+    """Return the results that a tile of "winograd_2x2" or "winograd_4x4" has along an axis."""
+    return int(algorithm[-1])

@@ -51,6 +51,11 @@ OWN_CASES = {
     "depthwise_many_filters": ((2, 5, 6, 3), (18, 2, 3, 1), {"groups": 3, "padding": 1, "flip": True}),
     "narrow_input": ((2, 8, 7, 2), (24, 3, 3, 2), {"padding": 1, "stride": (2, 1)}),
     "pointwise_padded": ((2, 5, 4, 3), (4, 1, 1, 3), {"padding": ((1, 0), (2, 1))}),
+    "bands": ((3, 7, 12, 2), (3, 3, 5, 2), {"padding": ((1, 0), (2, 4)), "bias": True, "activation": "relu"}),
+    "bands_strided": ((2, 9, 20, 1), (6, 3, 5, 1), {"stride": (2, 1), "dilation": (1, 2), "flip": True}),
+    "bands_beyond_image": ((2, 5, 6, 2), (5, 3, 5, 2), {"padding": ((2, 5), (6, 4)), "bias": True}),
+    "bands_of_a_stride": ((2, 8, 23, 3), (8, 3, 7, 3), {"stride": (3, 2), "padding": ((0, 0), (1, 0))}),
+    "bands_of_a_row": ((2, 6, 7, 2), (9, 2, 3, 2), {}),
     "tiles_in_part": ((3, 11, 9, 8), (12, 3, 3, 8), {"padding": ((1, 0), (2, 3)), "flip": True, "bias": True}),
     "tiles_beyond_image": (
         (2, 3, 4, 9),
@@ -87,7 +92,7 @@ def test_algorithms_fit_the_shape(backend):
         *("winograd_4x4", "winograd_2x2"),
     )
     assert backend.algorithms("conv2d_backward_input", square) == (
-        *("im2col", "col2im", "taps"),
+        *("im2col", "col2im", "taps", "bands"),
         *("winograd_4x4", "winograd_2x2"),
     )
     assert backend.algorithms("conv2d_forward", narrow) == ("im2col", "taps", "winograd_2x2")
@@ -99,6 +104,9 @@ def test_algorithms_fit_the_shape(backend):
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
     wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
     assert backend.algorithms("conv2d_forward", wide)[0] == "winograd_4x4"
+    lenet = Conv2dSpec.of((1, 14, 14, 6), (16, 5, 5, 6), "float32")
+    for operation in OPERATIONS:
+        assert backend.algorithms(operation, lenet)[0] == "bands"
     for other in ({"stride": (1, 2)}, {"dilation": (2, 1)}, {"weight_shape": (64, 3, 2, 64)}, {"activation": "tanh"}):
         spec = Conv2dSpec.of(**{"x_shape": (1, 8, 8, 64), "weight_shape": (64, 3, 3, 64), "dtype": "float32", **other})
         assert backend.algorithms("conv2d_forward", spec) == ("im2col", "taps")
@@ -133,22 +141,22 @@ def test_padding_is_not_multiplied_with_infinities(backend, operation, case):
             np.testing.assert_allclose(result[finite], wanted[finite], rtol=1e-4, atol=1e-4, err_msg=algorithm)
 
 
+@pytest.mark.parametrize("algorithm", ["winograd_4x4", "winograd_2x2", "bands"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_tiles_do_not_spread_what_is_not_finite(backend, tiny_blocks, operation):
+def test_what_is_not_finite_does_not_spread(backend, tiny_blocks, operation, algorithm):
     """An infinity and a NaN in the middle of one image: the others keep their bits, it alone is done again."""
-    spec = Conv2dSpec.of((4, 10, 9, 8), (8, 3, 3, 8), "float32", padding=1, bias=True, activation="relu")
+    spec = Conv2dSpec.of((4, 10, 10, 8), (8, 3, 3, 8), "float32", padding=1, bias=True, activation="relu")
     given = arrays(spec)
     poisoned = {**given, "x": given["x"].copy(), "dy": given["dy"].copy()}
     for name in ("x", "dy"):
         poisoned[name][2, 5, 4, 1], poisoned[name][2, 1, 7, 0] = np.inf, np.nan
     with np.errstate(invalid="ignore"):
         wanted = definition(operation, spec, poisoned)
-        for algorithm in ("winograd_4x4", "winograd_2x2"):
-            result = run(backend, operation, spec, poisoned, algorithm)
-            harness.compare(result, wanted, spec, spec.terms(operation))
-            if operation != "conv2d_backward_weight":
-                whole = run(backend, operation, spec, given, algorithm)
-                np.testing.assert_array_equal(result[[0, 1, 3]], whole[[0, 1, 3]])
+        result = run(backend, operation, spec, poisoned, algorithm)
+    harness.compare(result, wanted, spec, spec.terms(operation))
+    if operation != "conv2d_backward_weight":
+        whole = run(backend, operation, spec, given, algorithm)
+        np.testing.assert_array_equal(result[[0, 1, 3]], whole[[0, 1, 3]])
 
 
 @pytest.mark.parametrize("operation", ["conv2d_forward", "conv2d_backward_input"])

@@ -14,7 +14,17 @@ from cases.conv2d import CASES
 from operations.test_conv2d import OPERATIONS, arrays, check, run
 
 from gpucnn.backends import get_backend
-from gpucnn.backends.numpy_backend import NumpyBackend, blas_threads, columns, im2col, matmul, pooling, taps, winograd
+from gpucnn.backends.numpy_backend import (
+    NumpyBackend,
+    bands,
+    blas_threads,
+    columns,
+    im2col,
+    matmul,
+    pooling,
+    taps,
+    winograd,
+)
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads
 from gpucnn.backends.numpy_backend.workers import Workers
 from gpucnn.specs import Conv2dSpec, MatmulSpec, Pool2dSpec
@@ -39,7 +49,7 @@ class Setting:
 def four_threads(monkeypatch: pytest.MonkeyPatch) -> Workers:
     """Four workers wherever blocks are shared out."""
     workers = Workers(Setting(4).threads())
-    for module in (im2col, taps, winograd, pooling, matmul):
+    for module in (bands, im2col, taps, winograd, pooling, matmul):
         monkeypatch.setattr(module, "workers", workers)
     return workers
 
@@ -174,7 +184,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(small_blocks, monkeypatch, 
         results = []
         for count in (1, 2, 5):
             workers = Workers(Setting(count).threads())
-            for module in (im2col, taps, winograd):
+            for module in (bands, im2col, taps, winograd):
                 monkeypatch.setattr(module, "workers", workers)
             results.append(run(backend, operation, spec, arrays(spec), algorithm))
         np.testing.assert_array_equal(results[1], results[0])
