@@ -44,7 +44,7 @@ def forward(
 ) -> list[int]:
     """Write activation(x * filters + bias) to y; return the images that have NaN in it."""
     band = results(spec, GATHER_COST)
-    matrix = _side_by_side(filters, spec, band).reshape(1, band * spec.k, -1).transpose(0, 2, 1)
+    matrix = np.ascontiguousarray(_side_by_side(filters, spec, band).reshape(band * spec.k, -1).T)[None]
     found: list[bool] = []
 
     def checked(values: np.ndarray) -> None:

@@ -40,7 +40,7 @@ def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     added = spec.p * spec.q * spec.c
     better = spec.r * spec.s > 1 and gathered > 3 * added
     others: tuple[str, ...] = ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
-    if bands.results(spec, bands.ADD_COST) > 1:
+    if spec.c > 1 and bands.results(spec, bands.ADD_COST) > 1:  # col2im has a better way for one channel
         others = ("bands", *others) if better else (*others, "bands")
     return _with_winograd(operation, spec, others)
 

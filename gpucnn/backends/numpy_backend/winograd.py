@@ -23,7 +23,7 @@ from gpucnn.backends.numpy_backend.windows import Block, blocks
 from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import Conv2dSpec
 
-BLOCK_BYTES = 6 * 2**20
+BLOCK_BYTES = 4 * 2**20
 """Size of the transformed tiles of a block and of their products together."""
 LEAST_TILES = 128
 """Tiles below which a matrix product no longer pays for packing the transformed filters."""

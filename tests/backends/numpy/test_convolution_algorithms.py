@@ -52,7 +52,7 @@ OWN_CASES = {
     "narrow_input": ((2, 8, 7, 2), (24, 3, 3, 2), {"padding": 1, "stride": (2, 1)}),
     "pointwise_padded": ((2, 5, 4, 3), (4, 1, 1, 3), {"padding": ((1, 0), (2, 1))}),
     "bands": ((3, 7, 12, 2), (3, 3, 5, 2), {"padding": ((1, 0), (2, 4)), "bias": True, "activation": "relu"}),
-    "bands_strided": ((2, 9, 20, 1), (6, 3, 5, 1), {"stride": (2, 1), "dilation": (1, 2), "flip": True}),
+    "bands_strided": ((2, 9, 20, 2), (6, 3, 5, 2), {"stride": (2, 1), "dilation": (1, 2), "flip": True}),
     "bands_beyond_image": ((2, 5, 6, 2), (5, 3, 5, 2), {"padding": ((2, 5), (6, 4)), "bias": True}),
     "bands_of_a_stride": ((2, 8, 23, 3), (8, 3, 7, 3), {"stride": (3, 2), "padding": ((0, 0), (1, 0))}),
     "bands_of_a_row": ((2, 6, 7, 2), (9, 2, 3, 2), {}),
