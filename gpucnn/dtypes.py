@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+@lru_cache(maxsize=64)
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype: `dtype.name`, which NumPy works out anew at every call."""
+    return str(dtype.name)
+
+
 def accumulator(name: str) -> str:
     """Return the type that sums are kept in: float64 for float64, else float32."""
     return "float64" if name == "float64" else "float32"
@@ -54,10 +61,10 @@ def of_kernel_type(spelled: str) -> str:
 
 def require_floating(dtype: Any, what: str) -> str:
     """Return the name of a floating dtype; TypeError, naming `what`, for any other."""
-    name = np.dtype(dtype).name
+    name = name_of(np.dtype(dtype))
     if name not in FLOATING:
         raise TypeError(f"{what} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got {name}")
-    return str(name)
+    return name
 
 
 def epsilon(name: str) -> float:

@@ -78,7 +78,7 @@ class Tensor:
     @property
     def dtype(self) -> str:
         """Name of the element type, e.g. "float32"."""
-        return str(self.data.dtype.name)
+        return dtypes.name_of(self.data.dtype)
 
     def __len__(self) -> int:
         if not self.shape:

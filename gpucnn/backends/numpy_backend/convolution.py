@@ -16,6 +16,7 @@ and the filters by the rules below, never from a measurement or from the number 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from gpucnn.backends.numpy_backend.windows import windows_of
 from gpucnn.specs import Conv2dSpec
 
 
+@lru_cache(maxsize=1024)
 def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     """Return the names of the algorithms of "conv2d_forward", "…_backward_input" or "…_weight", the default first."""
     if taps.is_depthwise(spec):

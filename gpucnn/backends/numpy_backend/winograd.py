@@ -91,7 +91,7 @@ def backward_weight(
     def product(block: Block) -> np.ndarray:
         inputs = _transformed(x, scheme.inputs, scheme.step, offset, block, "inputs", scratch)
         gradients = _transformed(dy, scheme.outputs.T, scheme.step, (0, 0), block, "products", scratch)
-        at_place = scratch.array("gradients", (scheme.size**2, spec.k, spec.c), filters.dtype)
+        at_place = scratch.array("places", (scheme.size**2, spec.k, spec.c), filters.dtype)
         np.matmul(gradients.transpose(0, 2, 1), inputs, out=at_place)
         part: np.ndarray = np.matmul(both_axes, at_place.transpose(1, 0, 2))
         return part
@@ -116,7 +116,7 @@ def _correlate(
     size, step = scheme.size, scheme.step
     n, p, q, k = out.shape
     channels, dtype = images.shape[-1], by_tap.dtype
-    places = scratch.array("filters", (size, size, channels, k), dtype)
+    places = scratch.array("places", (size, size, channels, k), dtype)
     once = np.matmul(scheme.filters, by_tap.reshape(len(by_tap), -1)).reshape(size, len(by_tap), -1)
     np.matmul(scheme.filters, once, out=places.reshape(size, size, -1))
     matrices = places.reshape(size * size, channels, k)
