@@ -3,18 +3,25 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
+- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1: tiles of so many results, with fewer products
+  (see `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
+- "bands", for few filters: several results of a row by one window (see `bands`). NaN likewise.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 
-Results differ by rounding only, and each is the same from run to run.
+Results differ by rounding only, and each is the same from run to run. The default follows from the sizes of an image
+and the filters by the rules below, never from a measurement or from the number of images.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
+
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.numpy_backend import im2col, taps
+from gpucnn.backends.numpy_backend import bands, im2col, taps, winograd
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
@@ -22,17 +29,37 @@ from gpucnn.backends.numpy_backend.windows import windows_of
 from gpucnn.specs import Conv2dSpec
 
 
+@lru_cache(maxsize=1024)
 def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     """Return the names of the algorithms of "conv2d_forward", "…_backward_input" or "…_weight", the default first."""
     if taps.is_depthwise(spec):
         return ("taps", "im2col")
     if operation != "conv2d_backward_input" or spec.groups > 1:
-        return ("im2col", "taps")
+        banded = operation != "conv2d_backward_input" and bands.results(spec, bands.GATHER_COST) > 1
+        return _with_winograd(operation, spec, ("bands", "im2col", "taps") if banded else ("im2col", "taps"))
     # Numbers per tap that im2col gathers, and that col2im adds at about three times the cost.
     gathered = spec.h * spec.w * spec.k // (spec.stride[0] * spec.stride[1])
     added = spec.p * spec.q * spec.c
     better = spec.r * spec.s > 1 and gathered > 3 * added
-    return ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
+    others: tuple[str, ...] = ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
+    if spec.c > 1 and bands.results(spec, bands.ADD_COST) > 1:  # col2im has a better way for one channel
+        others = ("bands", *others) if better else (*others, "bands")
+    return _with_winograd(operation, spec, others)
+
+
+def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the tile steps that fit, cheapest first: before the others if cheaper than their products.
+
+    Sigmoid and tanh bound the results but not the sums, whose errors tiles would show: not with those.
+    """
+    if operation == "conv2d_forward" and spec.activation in ("sigmoid", "tanh"):
+        return others
+    height, width = (spec.h, spec.w) if operation == "conv2d_backward_input" else (spec.p, spec.q)
+    terms = spec.p * spec.q if operation == "conv2d_backward_weight" else spec.terms(operation)  # of one image
+    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(spec, terms)}
+    names = tuple(f"winograd_{step}x{step}" for step in sorted(costs, key=costs.__getitem__))
+    products = spec.p * spec.q * spec.k * spec.r * spec.s * spec.c
+    return names + others if costs and min(costs.values()) < products else others + names
 
 
 def forward(
@@ -50,10 +77,17 @@ def forward(
         return y
     filters = _filters(weight, spec)
     epilogue = Epilogue(None if bias is None else widened(bias, spec.dtype), spec.activation, spec.slope, spec.q)
-    if algorithm == "im2col" and (windows_of(spec).inside or np.isfinite(filters).all()):
+    spoilt: list[int] = []
+    if algorithm == "taps" or not (windows_of(spec).inside or np.isfinite(filters).all()):
+        taps.forward(x, filters, epilogue, spec, y, scratch)
+    elif algorithm == "bands":
+        spoilt = bands.forward(x, filters, epilogue, spec, y, scratch)
+    elif algorithm == "im2col" or not np.isfinite(filters).all():
         im2col.forward(x, filters, epilogue, spec, y, scratch)
     else:
-        taps.forward(x, filters, epilogue, spec, y, scratch)
+        spoilt = winograd.forward(x, filters, epilogue, spec, _tile_step(algorithm), y, scratch)
+    if spoilt:
+        y[spoilt] = forward(x[spoilt], weight, bias, replace(spec, n=len(spoilt)), None, "im2col", scratch)
     return y
 
 
@@ -65,12 +99,19 @@ def backward_input(
     if dx.size == 0:
         return dx
     filters = _filters(weight, spec)
-    if algorithm == "col2im":
+    spoilt: list[int] = []
+    if algorithm == "bands":
+        spoilt = bands.backward_input(dy, filters, spec, dx, scratch)
+    elif algorithm == "col2im":
         im2col.backward_input_by_tap(dy, filters, spec, dx, scratch)
-    elif algorithm == "im2col" and np.isfinite(filters).all():
+    elif algorithm == "taps" or not np.isfinite(filters).all():
+        taps.backward_input(dy, filters, spec, dx, scratch)
+    elif algorithm == "im2col":
         im2col.backward_input_by_phases(dy, filters, spec, dx, scratch)
     else:
-        taps.backward_input(dy, filters, spec, dx, scratch)
+        spoilt = winograd.backward_input(dy, filters, spec, _tile_step(algorithm), dx, scratch)
+    if spoilt:
+        dx[spoilt] = backward_input(dy[spoilt], weight, replace(spec, n=len(spoilt)), None, "im2col", scratch)
     return dx
 
 
@@ -84,7 +125,11 @@ def backward_weight(
         return dw
     sums = workplace(dw, spec.dtype)
     filters = _mirrored(sums, spec)
-    if algorithm == "im2col":
+    if algorithm == "bands":
+        bands.backward_weight(dy, x, spec, filters, scratch)
+    elif algorithm.startswith("winograd"):
+        winograd.backward_weight(dy, x, spec, _tile_step(algorithm), filters, scratch)
+    if algorithm == "im2col" or (algorithm != "taps" and not np.isfinite(sums).all()):
         im2col.backward_weight(dy, x, spec, filters, scratch)
     if algorithm == "taps" or not (windows_of(spec).inside or np.isfinite(sums).all()):
         taps.backward_weight(dy, x, spec, filters, scratch)
@@ -98,3 +143,8 @@ def _filters(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
 
 def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
     return weight[:, ::-1, ::-1] if spec.flip else weight
+
+
+def _tile_step(algorithm: str) -> int:
+    """Return the results that a tile of "winograd_2x2" or "winograd_4x4" has along an axis."""
+    return int(algorithm[-1])

@@ -7,8 +7,11 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.backends.numpy_backend.activations import activate, activation_gradient
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
+from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec
 
+BLOCK_ELEMENTS = 64 * 1024
+"""Elements that a gradient is computed for together: what is made on the way stays in the second-level cache."""
 _BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide}
 
 
@@ -23,8 +26,16 @@ def activation_backward_input(
 ) -> np.ndarray:
     """dy * activation'."""
     dx = output(out, dy.shape, spec.dtype)
-    wide_dy, wide_saved = widened(dy, spec.dtype), widened(saved, spec.dtype)
-    return store(activation_gradient(wide_dy, wide_saved, spec.kind, spec.slope, workplace(dx, spec.dtype)), dx)
+    rows_dy, rows_saved, rows_dx = (np.atleast_1d(array) for array in (dy, saved, dx))
+    step = max(1, BLOCK_ELEMENTS * len(rows_dx) // max(dx.size, 1))
+
+    def multiply(part: slice) -> None:
+        wide_dy, wide_saved = widened(rows_dy[part], spec.dtype), widened(rows_saved[part], spec.dtype)
+        target = rows_dx[part]
+        store(activation_gradient(wide_dy, wide_saved, spec.kind, spec.slope, workplace(target, spec.dtype)), target)
+
+    workers.run(multiply, [slice(i, i + step) for i in range(0, len(rows_dx), step)])
+    return dx
 
 
 def binary(a: np.ndarray, b: np.ndarray, spec: BinarySpec, out: np.ndarray | None) -> np.ndarray:

@@ -107,25 +107,39 @@ def _window_gradients(
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, spec: Conv2dSpec, filters: np.ndarray, scratch: Scratch) -> None:
     """Write the gradient of the filters to `filters` (K, R, S, C/groups), in the type of the sums."""
-    columns = Columns(windows_of(spec), spec.groups, spec.c // spec.groups, filters.dtype, scratch)
-    sums = np.zeros((spec.groups, spec.k // spec.groups, columns.width), filters.dtype)
+    contract(dy, x, Columns(windows_of(spec), spec.groups, spec.c // spec.groups, filters.dtype, scratch), filters)
+
+
+def contract(gradients: np.ndarray, images: np.ndarray, columns: Columns, out: np.ndarray) -> None:
+    """Write the sums over positions of gradients (N, P, Q, groups * filters) times windows to `out`.
+
+    `out` holds groups * filters * taps * channels numbers in that order, in the type of the windows.
+    """
+    n, p, q, k = gradients.shape
+    sums = np.zeros((columns.groups, k // columns.groups, columns.width), columns.dtype)
 
     def product(block: Block) -> np.ndarray:
-        gradient = dy[block].reshape(-1, spec.groups, spec.k // spec.groups).astype(filters.dtype, copy=False)
-        gathered: np.ndarray = np.matmul(gradient.transpose(1, 2, 0), columns.gather(x, block))
+        gradient = gradients[block].reshape(-1, *sums.shape[:2]).astype(columns.dtype, copy=False)
+        gathered: np.ndarray = np.matmul(gradient.transpose(1, 2, 0), columns.gather(images, block))
         return gathered
 
-    for part in workers.in_turn(product, list(blocks(spec.n, spec.p, spec.q, columns.positions))):
+    for part in workers.in_turn(product, list(blocks(n, p, q, columns.positions))):
         np.add(sums, part, out=sums)
-    np.copyto(filters, sums.reshape(filters.shape))
+    np.copyto(out, sums.reshape(out.shape))
 
 
 def correlate(
-    images: np.ndarray, matrix: np.ndarray, windows: Windows, out: np.ndarray, epilogue: Epilogue, scratch: Scratch
+    images: np.ndarray,
+    matrix: np.ndarray,
+    windows: Windows,
+    out: np.ndarray,
+    epilogue: Callable[[np.ndarray], None],
+    scratch: Scratch,
 ) -> None:
     """Write the products of all windows with a matrix (groups, taps * channels, filters) to `out`.
 
-    `out` is (N, P, Q, groups * filters). It may be strided, or of a storage type that results are rounded to.
+    `out` is (N, P, Q, groups * filters). It may be strided, or of a storage type that results are rounded to. Each
+    block of results passes through `epilogue`, which changes it in place.
     """
     groups, _, filters = matrix.shape
     columns = Columns(windows, groups, images.shape[-1] // groups, matrix.dtype, scratch)

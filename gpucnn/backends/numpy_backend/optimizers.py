@@ -28,9 +28,9 @@ def sgd(
 ) -> None:
     """One step of stochastic gradient descent."""
     rate, (momentum, decay) = _rate(rates, schedule, _counted(steps)), hyper
-    for part, decayed in _trainable(flags, spec.count, spec.dtype):
+    for part, decayed in _trainable(flags, spec.count, spec.dtype, decays=decay != 0):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
-        if decayed and decay:
+        if decayed:
             g = g + decay * p
         if velocity is not None:
             v = widened(velocity[part], spec.dtype) * momentum
@@ -57,9 +57,9 @@ def adam(
     t = _counted(steps)
     rate, (beta1, beta2, epsilon, decay) = _rate(rates, schedule, t), hyper
     correction1, correction2 = (accumulation(1 - float(beta) ** t) for beta in (beta1, beta2))
-    for part, decayed in _trainable(flags, spec.count, spec.dtype):
+    for part, decayed in _trainable(flags, spec.count, spec.dtype, decays=decay != 0):
         p, g = widened(parameters[part], spec.dtype), widened(gradients[part], spec.dtype)
-        if decayed and decay:
+        if decayed:
             if spec.decoupled:
                 p = p - rate * decay * p
             else:
@@ -92,10 +92,10 @@ def _rate(rates: np.ndarray, schedule: np.ndarray, t: int) -> np.floating[Any]:
     return rate
 
 
-def _trainable(flags: np.ndarray, count: int, dtype: str) -> Iterator[tuple[slice, bool]]:
-    """Yield the parts of the buffer that are trained, and whether they are decayed."""
+def _trainable(flags: np.ndarray, count: int, dtype: str, *, decays: bool) -> Iterator[tuple[slice, bool]]:
+    """Yield the parts of the buffer that are trained, and whether they are decayed: none is unless `decays`."""
     per_flag = elements_per_flag(dtype)
-    used = flags[: -(-count // per_flag)]
+    used = flags[: -(-count // per_flag)] & (TRAINABLE | DECAYED if decays else TRAINABLE)
     changes = np.flatnonzero(used[1:] != used[:-1]) + 1
     bounds = [0, *changes.tolist(), len(used)] if len(used) else [0]
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):

@@ -9,7 +9,7 @@ from cases.conv2d import CASES
 from operations.test_conv2d import OPERATIONS, arrays, check, definition, run
 
 from gpucnn.backends import Backend, get_backend
-from gpucnn.backends.numpy_backend import columns, taps
+from gpucnn.backends.numpy_backend import columns, taps, winograd
 from gpucnn.specs import Conv2dSpec
 
 
@@ -23,6 +23,8 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
     monkeypatch.setattr(columns, "LEAST_POSITIONS", 5)
     monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(winograd, "LEAST_TILES", 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -49,6 +51,20 @@ OWN_CASES = {
     "depthwise_many_filters": ((2, 5, 6, 3), (18, 2, 3, 1), {"groups": 3, "padding": 1, "flip": True}),
     "narrow_input": ((2, 8, 7, 2), (24, 3, 3, 2), {"padding": 1, "stride": (2, 1)}),
     "pointwise_padded": ((2, 5, 4, 3), (4, 1, 1, 3), {"padding": ((1, 0), (2, 1))}),
+    "bands": ((3, 7, 12, 2), (3, 3, 5, 2), {"padding": ((1, 0), (2, 4)), "bias": True, "activation": "relu"}),
+    "bands_strided": ((2, 9, 20, 2), (6, 3, 5, 2), {"stride": (2, 1), "dilation": (1, 2), "flip": True}),
+    "bands_beyond_image": ((2, 5, 6, 2), (5, 3, 5, 2), {"padding": ((2, 5), (6, 4)), "bias": True}),
+    "bands_of_a_stride": ((2, 8, 23, 3), (8, 3, 7, 3), {"stride": (3, 2), "padding": ((0, 0), (1, 0))}),
+    "bands_of_a_row": ((2, 6, 7, 2), (9, 2, 3, 2), {}),
+    "tiles_in_part": ((3, 11, 9, 8), (12, 3, 3, 8), {"padding": ((1, 0), (2, 3)), "flip": True, "bias": True}),
+    "tiles_beyond_image": (
+        (2, 3, 4, 9),
+        (8, 3, 3, 9),
+        {"padding": ((4, 2), (0, 3)), "bias": True, "activation": "relu"},
+    ),
+    "one_tile": ((1, 3, 3, 8), (8, 3, 3, 8), {}),
+    "wide_filters_in_tiles": ((2, 11, 9, 16), (17, 5, 5, 16), {"padding": ((2, 1), (0, 5)), "flip": True}),
+    "blocks_of_tiles": ((5, 30, 34, 8), (9, 3, 3, 8), {"padding": 1}),
 }
 
 
@@ -67,22 +83,42 @@ def test_own_paths_compute_the_definition(backend, operation, case, dtype):
 def test_algorithms_fit_the_shape(backend):
     narrow = Conv2dSpec.of((1, 8, 8, 2), (32, 3, 3, 2), "float32")
     square = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 16), "float32")
+    wide = Conv2dSpec.of((1, 8, 8, 64), (64, 3, 3, 64), "float32", padding=1)
+    tiny = Conv2dSpec.of((1, 4, 4, 256), (256, 3, 3, 256), "float32")
     grouped = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 4), "float32", groups=4)
     depthwise = Conv2dSpec.of((1, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
-    assert backend.algorithms("conv2d_backward_input", narrow) == ("col2im", "im2col", "taps")
-    assert backend.algorithms("conv2d_backward_input", square) == ("im2col", "col2im", "taps")
+    assert backend.algorithms("conv2d_backward_input", narrow) == (
+        *("col2im", "im2col", "taps"),
+        *("winograd_4x4", "winograd_2x2"),
+    )
+    assert backend.algorithms("conv2d_backward_input", square) == (
+        *("im2col", "col2im", "taps", "bands"),
+        *("winograd_4x4", "winograd_2x2"),
+    )
+    assert backend.algorithms("conv2d_forward", narrow) == ("im2col", "taps", "winograd_2x2")
+    assert backend.algorithms("conv2d_forward", wide) == ("winograd_4x4", "winograd_2x2", "im2col", "taps")
+    assert backend.algorithms("conv2d_forward", tiny) == ("winograd_2x2", "winograd_4x4", "im2col", "taps")
+    assert backend.algorithms("conv2d_backward_weight", tiny) == ("winograd_2x2", "im2col", "taps")
     assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
+    wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
+    assert backend.algorithms("conv2d_forward", wide)[0] == "winograd_4x4"
+    lenet = Conv2dSpec.of((1, 14, 14, 6), (16, 5, 5, 6), "float32")
+    for operation in OPERATIONS:
+        assert backend.algorithms(operation, lenet)[0] == "bands"
+    for other in ({"stride": (1, 2)}, {"dilation": (2, 1)}, {"weight_shape": (64, 3, 2, 64)}, {"activation": "tanh"}):
+        spec = Conv2dSpec.of(**{"x_shape": (1, 8, 8, 64), "weight_shape": (64, 3, 3, 64), "dtype": "float32", **other})
+        assert backend.algorithms("conv2d_forward", spec) == ("im2col", "taps")
 
 
 def test_an_unknown_algorithm_is_refused_with_those_there_are(backend):
     spec = CASES["pointwise"]("float32")
     given = arrays(spec)
     with pytest.raises(
-        ValueError, match="conv2d_forward: the numpy backend has no algorithm 'winograd'; it has im2col, taps"
+        ValueError, match="conv2d_forward: the numpy backend has no algorithm 'winograd_4x4'; it has im2col, taps"
     ):
-        run(backend, "conv2d_forward", spec, given, "winograd")
+        run(backend, "conv2d_forward", spec, given, "winograd_4x4")
     with pytest.raises(ValueError, match="unknown operation 'conv3d_forward'"):
         backend.algorithms("conv3d_forward", spec)
 
@@ -103,6 +139,36 @@ def test_padding_is_not_multiplied_with_infinities(backend, operation, case):
             finite = np.isfinite(wanted)
             np.testing.assert_array_equal(np.isfinite(result), finite, err_msg=algorithm)
             np.testing.assert_allclose(result[finite], wanted[finite], rtol=1e-4, atol=1e-4, err_msg=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd_4x4", "winograd_2x2", "bands"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_is_not_finite_does_not_spread(backend, tiny_blocks, operation, algorithm):
+    """An infinity and a NaN in the middle of one image: the others keep their bits, it alone is done again."""
+    spec = Conv2dSpec.of((4, 10, 10, 8), (8, 3, 3, 8), "float32", padding=1, bias=True, activation="relu")
+    given = arrays(spec)
+    poisoned = {**given, "x": given["x"].copy(), "dy": given["dy"].copy()}
+    for name in ("x", "dy"):
+        poisoned[name][2, 5, 4, 1], poisoned[name][2, 1, 7, 0] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        wanted = definition(operation, spec, poisoned)
+        result = run(backend, operation, spec, poisoned, algorithm)
+    harness.compare(result, wanted, spec, spec.terms(operation))
+    if operation != "conv2d_backward_weight":
+        whole = run(backend, operation, spec, given, algorithm)
+        np.testing.assert_array_equal(result[[0, 1, 3]], whole[[0, 1, 3]])
+
+
+@pytest.mark.parametrize("operation", ["conv2d_forward", "conv2d_backward_input"])
+def test_tiles_of_numbers_too_large_to_transform_are_done_again(backend, operation):
+    spec = Conv2dSpec.of((2, 6, 6, 8), (8, 3, 3, 8), "float32", padding=1)
+    given = {name: array.copy() for name, array in arrays(spec).items()}
+    for name in ("x", "dy"):
+        given[name][1] = np.where(given[name][1] > 0, np.float32(1e38), np.float32(-1e38))
+    given["weight"] *= np.float32(1e-3)
+    wanted = definition(operation, spec, given)
+    for algorithm in ("winograd_4x4", "winograd_2x2"):
+        harness.compare(run(backend, operation, spec, given, algorithm), wanted, spec, spec.terms(operation))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

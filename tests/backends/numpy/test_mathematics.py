@@ -10,6 +10,7 @@ import pytest
 from gpucnn.backends.numpy_backend.error_function import erfc
 from gpucnn.backends.numpy_backend.select import select
 from gpucnn.backends.numpy_backend.sums import pairwise_sum
+from gpucnn.backends.numpy_backend.toom_cook import filtering
 from gpucnn.backends.numpy_backend.windows import Axis, blocks
 
 
@@ -98,3 +99,15 @@ def test_blocks_cover_every_position_once_and_stay_small(size, positions):
         assert part.shape == block.shape and part.size <= positions
         assert part.flags.c_contiguous
     np.testing.assert_array_equal(seen, 1)
+
+
+@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (2, 5), (4, 5)])
+def test_minimal_filtering_is_the_correlation_and_its_gradient(results, taps):
+    scheme = filtering(results, taps, np.dtype("float64"))
+    assert (scheme.size, scheme.step) == (results + taps - 1, results)
+    rng = np.random.default_rng(0)
+    d, g, dy = (rng.standard_normal(count) for count in (scheme.size, taps, results))
+    inputs, filters = scheme.inputs @ d, scheme.filters @ g
+    np.testing.assert_allclose(scheme.outputs @ (filters * inputs), np.correlate(d, g, "valid"), rtol=1e-12, atol=1e-14)
+    gradient = scheme.filters.T @ ((scheme.outputs.T @ dy) * inputs)
+    np.testing.assert_allclose(gradient, np.correlate(d, dy, "valid"), rtol=1e-12, atol=1e-14)

@@ -14,10 +14,21 @@ from cases.conv2d import CASES
 from operations.test_conv2d import OPERATIONS, arrays, check, run
 
 from gpucnn.backends import get_backend
-from gpucnn.backends.numpy_backend import NumpyBackend, blas_threads, columns, im2col, matmul, pooling, taps
+from gpucnn.backends.numpy_backend import (
+    NumpyBackend,
+    bands,
+    blas_threads,
+    columns,
+    elementwise,
+    im2col,
+    matmul,
+    pooling,
+    taps,
+    winograd,
+)
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads
 from gpucnn.backends.numpy_backend.workers import Workers
-from gpucnn.specs import Conv2dSpec, MatmulSpec, Pool2dSpec
+from gpucnn.specs import ActivationSpec, Conv2dSpec, MatmulSpec, Pool2dSpec
 
 
 class Setting:
@@ -39,7 +50,7 @@ class Setting:
 def four_threads(monkeypatch: pytest.MonkeyPatch) -> Workers:
     """Four workers wherever blocks are shared out."""
     workers = Workers(Setting(4).threads())
-    for module in (im2col, taps, pooling, matmul):
+    for module in (bands, im2col, taps, winograd, pooling, matmul, elementwise):
         monkeypatch.setattr(module, "workers", workers)
     return workers
 
@@ -49,8 +60,11 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
     monkeypatch.setattr(columns, "LEAST_POSITIONS", 8)
     monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(winograd, "LEAST_TILES", 4)
     monkeypatch.setattr(pooling, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(matmul, "PART_FLOPS", 64)
+    monkeypatch.setattr(elementwise, "BLOCK_ELEMENTS", 12)
 
 
 def test_one_thread_is_held_until_the_last_caller_leaves():
@@ -172,7 +186,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(small_blocks, monkeypatch, 
         results = []
         for count in (1, 2, 5):
             workers = Workers(Setting(count).threads())
-            for module in (im2col, taps):
+            for module in (bands, im2col, taps, winograd):
                 monkeypatch.setattr(module, "workers", workers)
             results.append(run(backend, operation, spec, arrays(spec), algorithm))
         np.testing.assert_array_equal(results[1], results[0])
@@ -201,3 +215,14 @@ def test_pooling_by_many_threads(four_threads, small_blocks):
     np.testing.assert_array_equal(y, x.reshape(9, 3, 2, 3, 2, 2).max(axis=(2, 4)))
     dx = backend.pool2d_backward_input(y, offsets, spec)
     np.testing.assert_array_equal(dx, np.where(x == y.repeat(2, axis=1).repeat(2, axis=2), x, 0))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (50,), (7, 3, 2), (2, 40)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_activation_gradients_by_many_threads(four_threads, small_blocks, shape, dtype):
+    rng = np.random.default_rng(0)
+    dy, saved = (rng.standard_normal((*shape, 2))[..., 0].astype(dtype) for _ in range(2))
+    spec = ActivationSpec("relu", dy.size, dtype)
+    out = np.full((*shape, 2), np.nan, dtype)[..., 0]  # not contiguous
+    assert get_backend("numpy").activation_backward_input(dy, saved, spec, out=out) is out
+    np.testing.assert_array_equal(out, np.where(saved > 0, dy, np.zeros((), dtype)))
