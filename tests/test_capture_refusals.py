@@ -60,6 +60,12 @@ def test_moving_host_data_inside_a_step_is_refused(capturing: Backend) -> None:
         third_call(gpucnn.capture(schedules), np.ones(3, np.float32))
 
 
+def test_sharing_foreign_memory_inside_a_step_is_refused(capturing: Backend) -> None:
+    lent = tensor(np.ones(3, np.float32))
+    with pytest.raises(DeviceError, match="from_dlpack: not possible while a step is captured"):
+        third_call(gpucnn.capture(lambda x: x + gpucnn.from_dlpack(lent)), np.ones(3, np.float32))
+
+
 def test_allocations_that_change_are_refused(capturing: Backend) -> None:
     sizes = iter((2, 2, 3))
 

@@ -68,7 +68,10 @@ class Device(ABC):
 
     @abstractmethod
     def from_dlpack(self, source: Any) -> Array:
-        """Share another library's memory through DLPack, without a copy where the protocol allows."""
+        """Share another library's memory through DLPack, without a copy where the protocol allows.
+
+        Refused during capture: the graph would not know whom the memory belongs to.
+        """
 
     @abstractmethod
     def to_host(self, array: Array) -> np.ndarray:

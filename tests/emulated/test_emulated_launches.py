@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import functools
 import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -267,6 +269,30 @@ def test_earlier_signal_handlers_come_back() -> None:
 def test_watchdog_ends_waits_of_every_kind(kernel: Any, entry: str) -> None:
     with pytest.raises(KernelError, match=f"{entry}: timeout.*more than 0.1 s of processor time"):
         kernel(entry)((1,), (32,), (np.zeros(1, "i4"),), timeout=0.1)
+
+
+def test_a_watchdog_that_cannot_be_set_is_an_error() -> None:
+    """Or an endless kernel would hang the process; timeout=0 says that it may."""
+    program = """
+import resource
+import numpy as np
+from gpucnn.devices.emulated import EmulatedDevice
+from gpucnn.kernel_source import KernelSource, entries
+text = 'extern "C" __global__ void fill(float* y) { y[threadIdx.x] = 3; }'
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+for timeout in (1.0, 0.0):
+    device = EmulatedDevice(timeout=timeout)
+    y = device.empty((4,), np.dtype("f4"))
+    try:
+        device.compile(KernelSource("fill.cu", text, (), entries(text)), "fill")((1, 1, 1), (4, 1, 1), [y], 0)
+    except Exception as error:
+        print(type(error).__name__, error)
+print(device.to_host(y).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    refused = "DeviceError fill: the watchdog's timer cannot be had (Resource temporarily unavailable), "
+    assert done.stderr == "" and done.stdout.startswith(refused)
+    assert done.stdout.endswith("timeout=0 launches without a watchdog\n[3.0, 3.0, 3.0, 3.0]\n")
 
 
 def test_orders_of_threads_and_blocks() -> None:

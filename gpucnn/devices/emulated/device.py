@@ -39,7 +39,7 @@ class EmulatedDevice(Device):
         limits: what the device allows, by default those of compute capability 9.0.
         mma_round_toward_zero: accumulate as tensor cores do, cutting sums off instead of rounding them.
         allow_exit: threads may leave a block while others still use barriers.
-        timeout: processor time in seconds after which a kernel counts as endless.
+        timeout: processor time in seconds after which a kernel counts as endless; 0 for never.
         ignore: kinds of reports to leave out, see `KINDS`.
 
     Raises:
@@ -126,6 +126,7 @@ class EmulatedDevice(Device):
 
     def from_dlpack(self, source: Any) -> np.ndarray:
         """Share another library's host memory through DLPack."""
+        self._refuse_in_capture("from_dlpack")
         return memory.borrow(np.from_dlpack(source), self)
 
     def to_host(self, array: np.ndarray) -> np.ndarray:

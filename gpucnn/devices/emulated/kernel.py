@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -98,7 +99,7 @@ class EmulatedKernel:
             workers: operating-system threads that share the blocks; the check build uses one.
             allow_exit: threads may leave while others still use barriers, as sm_70 and later permit.
             poison: fill outputs and shared memory with NaN first.
-            timeout: processor time in seconds after which a kernel counts as endless.
+            timeout: processor time in seconds after which a kernel counts as endless; 0 for never.
             ignore: kinds of reports to leave out, e.g. {"race-global"}.
             mma_round_toward_zero: accumulate as tensor cores do, cutting sums off instead of rounding them.
             limit: most shared memory a block may have, static and dynamic.
@@ -106,6 +107,7 @@ class EmulatedKernel:
         Raises:
             TypeError, ValueError: the arguments do not fit the signature, or the launch exceeds a limit.
             KernelError: the kernel is at fault; `reports` says how.
+            DeviceError: memory, or the timer that ends endless kernels, cannot be had.
         """
         grid3, block3 = _three(grid), _three(block)
         self._check_geometry(grid3, block3, shared_bytes, limit)
@@ -144,8 +146,13 @@ class EmulatedKernel:
         with _one_launch_at_a_time:
             outcome = runtime().emulated_launch(ctypes.byref(launch))
         del keep
-        if outcome:
+        if outcome < 0:
             raise DeviceError(f"{self.entry}: no memory for the arguments of the launch")
+        if outcome:
+            raise DeviceError(
+                f"{self.entry}: the watchdog's timer cannot be had ({os.strerror(outcome)}), and a kernel that never "
+                "ends would hang; timeout=0 launches without a watchdog"
+            )
         self.switches = launch.thread_switches
         found = self._translator.translate(reports[: min(launch.report_count, _MOST_REPORTS)])
         if "unwritten-output" not in ignore:

@@ -43,7 +43,7 @@ class BlockOrder {
 };
 
 void run_blocks(Worker& worker, int number, Launch& launch, const BlockOrder& order, std::atomic<uint64_t>& next,
-                std::atomic<bool>& stop) {
+                std::atomic<bool>& stop, std::atomic<int>& unwatched) {
   current_worker = &worker;
   worker.launch = &launch;
   worker.current = -1;
@@ -70,6 +70,10 @@ void run_blocks(Worker& worker, int number, Launch& launch, const BlockOrder& or
     worker.failed = false;
     if (launch.check) checked.reset(new CheckedLaunch(worker));
     if (worker.failed) stop = true;
+    if (signals.error()) {
+      unwatched = signals.error();
+      stop = true;
+    }
     while (!stop) {
       const uint64_t i = next++;
       if (i >= order.count()) break;
@@ -93,7 +97,8 @@ void run_blocks(Worker& worker, int number, Launch& launch, const BlockOrder& or
 
 extern "C" {
 
-// Returns 0, or -1 when memory for the arguments could not be had. The caller lets only one launch run at a time.
+// Returns 0, -1 when memory for the arguments could not be had, or the errno of a watchdog that could not be set; then
+// not every block has run. The caller lets only one launch run at a time.
 int emulated_launch(Launch* launch) {
   const uint32_t blocks = launch->grid[0] * launch->grid[1] * launch->grid[2];
   const int count = launch->check ? 1 : std::max(1, std::min(launch->workers, (int)std::min(blocks, 1024u)));
@@ -105,22 +110,23 @@ int emulated_launch(Launch* launch) {
   const BlockOrder order(*launch, blocks);
   std::atomic<uint64_t> next{0};
   std::atomic<bool> stop{false};
+  std::atomic<int> unwatched{0};
   {
     FaultHandlers handlers;
     std::vector<std::thread> others;
     for (int i = 1; i < count; ++i) {
       others.emplace_back([&, i] {
-        run_blocks(*workers[(size_t)i], i, *launch, order, next, stop);
+        run_blocks(*workers[(size_t)i], i, *launch, order, next, stop, unwatched);
         current_worker = nullptr;
       });
     }
-    run_blocks(*workers[0], 0, *launch, order, next, stop);
+    run_blocks(*workers[0], 0, *launch, order, next, stop, unwatched);
     for (std::thread& other : others) other.join();
   }
   arguments.copy_back();
   fflush(stdout);  // what kernels printed appears before what Python prints next
   current_worker = nullptr;
-  return 0;
+  return unwatched;
 }
 
 // Where the module that holds a piece of code is loaded.

@@ -5,6 +5,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "reports.h"
@@ -122,7 +123,10 @@ WorkerSignals::WorkerSignals(Worker& worker) {
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = watchdog_signal();
   event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-  if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &watchdog_) != 0) return;
+  if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &watchdog_) != 0) {
+    error_ = errno;
+    return;
+  }
   has_watchdog_ = true;
   itimerspec when;
   memset(&when, 0, sizeof when);

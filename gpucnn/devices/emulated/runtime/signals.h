@@ -23,7 +23,11 @@ class WorkerSignals {
   WorkerSignals(const WorkerSignals&) = delete;
   WorkerSignals& operator=(const WorkerSignals&) = delete;
 
+  // Why there is no watchdog where one is wanted: an errno, else 0.
+  int error() const { return error_; }
+
  private:
+  int error_ = 0;
   stack_t earlier_stack_;
   timer_t watchdog_;
   bool has_watchdog_ = false;
