@@ -43,12 +43,16 @@ def conv2d(
         groups: independent groups of channels and filters; C for a depthwise convolution.
         activation: applied to the result; see `activation`.
         padding_mode: "constant", "reflect", "replicate" or "circular".
-        padding_value: of the constant mode. Zeros multiply nothing: an infinite weight over them adds 0.
+        padding_value: of the constant mode.
         flip: mirror the filters in both directions (the mathematical convolution).
         algorithm: force a kernel, e.g. "direct"; None chooses. `backend.algorithms("conv2d_forward", spec)` lists them.
 
     Returns:
         Tensor (N, P, Q, K), P = floor((H + top + bottom - dilation*(R-1) - 1)/stride) + 1 and Q likewise.
+
+    Padding with zeros adds nothing as long as the numbers that meet it are finite. Where an infinite or NaN weight (in
+    the gradients also dy) meets padding, `algorithm="direct"` and numpy leave the product out, and kernels that tile
+    the product may make NaN of it; no other element is affected.
 
     Gradients: x, weight, bias. First order only.
 

@@ -160,6 +160,28 @@ def test_nan_and_infinities_reach_what_reads_them_and_nothing_else(backend, oper
             harness.compare(run(backend, operation, spec, given, plan), wanted, spec, spec.terms(operation))
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_is_not_finite_and_meets_padding_is_left_out_or_nan(backend, operation):
+    """What the docstring of conv2d promises: direct kernels and numpy leave it out; nothing else is affected."""
+    spec = Conv2dSpec.of((2, 5, 4, 8), (8, 3, 3, 8), "float32", padding=1)
+    given = {name: array.copy() for name, array in arrays(spec).items()}
+    given["dy" if operation == "conv2d_backward_weight" else "weight"][0, 0, 0, 0] = np.inf
+    wanted = definition(operation, spec, given)
+    meets_padding = np.zeros(wanted.shape, bool)
+    if operation == "conv2d_forward":
+        meets_padding[:, 0, :, 0] = meets_padding[:, :, 0, 0] = True
+    elif operation == "conv2d_backward_input":
+        meets_padding[:, -1, :, 0] = meets_padding[:, :, -1, 0] = True
+    else:
+        meets_padding[0, 0] = meets_padding[0, :, 0] = True
+    assert np.isfinite(wanted[meets_padding]).all() and np.isinf(wanted).any() and not np.isnan(wanted).any()
+    for plan in backend.algorithms(operation, spec):
+        found = run(backend, operation, spec, given, plan)
+        if backend.name != "numpy" and plan != "direct":
+            found = np.where(meets_padding & np.isnan(found), wanted, found)
+        harness.compare(found, wanted, spec, spec.terms(operation))
+
+
 def test_an_empty_batch_gives_empty_images_and_a_zero_weight_gradient(backend):
     spec = Conv2dSpec.of((0, 5, 4, 3), (2, 3, 3, 3), "float32")
     x, weight, dy = (
