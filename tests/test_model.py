@@ -263,6 +263,36 @@ def test_nested_models_share_generator_backend_and_mode(backend: Backend) -> Non
     assert inner.backend is outer.backend is backend
 
 
+class Shared(Model):
+    """One dropout layer, used twice in a step, once through a nested model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Sequential([Dropout(0.5)])
+
+    def call(self, x: Tensor) -> Tensor:
+        return self.inner(x) + self.inner.layers[0](x) * 10.0
+
+
+def test_a_dropout_layer_that_is_called_twice_drops_differently(backend: Backend) -> None:
+    """The first call as ever, the second from a stream of its own; the same on every backend and after a resume."""
+    x = np.ones((8, 8), np.float32)
+    gpucnn.seed(2)
+    model = Shared()
+    first, second = (model(x, training=True).numpy() for _ in range(2))
+    one, two = first % 10, first // 10
+    assert set(np.unique(one)) == set(np.unique(two)) == {0.0, 2.0} and not np.array_equal(one, two)
+    assert not np.array_equal(first, second)
+    with gpucnn.use_backend("numpy"):
+        gpucnn.seed(2)
+        twin = Shared()
+        np.testing.assert_array_equal(twin(x, training=True).numpy(), first)
+    resumed = Shared()
+    resumed._generator = model.generator
+    model.generator.set_step(backend, 1)
+    np.testing.assert_array_equal(resumed(x, training=True).numpy(), second)
+
+
 def test_dropout_layers_of_one_model_drop_differently(backend: Backend) -> None:
     class Two(Model):
         def __init__(self) -> None:

@@ -93,8 +93,15 @@ class Activation(Layer):
         return input_shape
 
 
+_STREAMS_OF_A_CALL = 2**16
+"""More than the dropout layers of a model: a layer's second call in a step draws from a stream of its own."""
+
+
 class Dropout(Layer):
-    """While training, zero elements with probability `rate` and scale the others; see `gpucnn.functional.dropout`."""
+    """While training, zero elements with probability `rate` and scale the others; see `gpucnn.functional.dropout`.
+
+    Every call draws its own mask, also the calls of a layer that a model uses twice in one step.
+    """
 
     def __init__(self, rate: float, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
@@ -108,7 +115,9 @@ class Dropout(Layer):
         around = surroundings()
         if around is None or not around.training:
             return x
-        return dropout(x, self.rate, generator=around.generator, stream=self.stream)
+        earlier = around.calls[self.stream]
+        around.calls[self.stream] += 1
+        return dropout(x, self.rate, generator=around.generator, stream=self.stream + earlier * _STREAMS_OF_A_CALL)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpucnn import dtypes, initializers
@@ -27,6 +28,8 @@ class Surroundings:
     dtype: str
     generator: Generator
     training: bool
+    calls: Counter[int] = field(default_factory=Counter)
+    """How often each dropout stream was drawn from during the outermost call."""
 
 
 _surroundings: ContextVar[Surroundings | None] = ContextVar("gpucnn_surroundings", default=None)
