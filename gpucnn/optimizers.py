@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
 import numpy as np
 
 from gpucnn import dtypes
+from gpucnn.autograd import depend_on
 from gpucnn.backends import Backend
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
 from gpucnn.schedules import Schedule, number
@@ -64,6 +65,7 @@ class Optimizer:
     def __init__(self, learning_rate: float | Schedule, weight_decay: float) -> None:
         self.values: dict[str, float] = {}
         self.buffers: tuple[ParameterBuffer, ...] = ()
+        self.configuration = 0
         self._state: list[dict[str, Any]] = []
         self._hyper: list[Any] = []
         self._rates: list[Any] = []
@@ -90,6 +92,11 @@ class Optimizer:
         raise TypeError(f"{name} does not define update(self, buffer, state, steps, hyper, rates, schedule)")
 
     # -- for users --------------------------------------------------------------------------------------------------
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"the optimizer {type(self).__name__}"
+
     @property
     def learning_rate(self) -> Any:
         """The step size: a float, or the Schedule that it follows.
@@ -137,7 +144,9 @@ class Optimizer:
         return float(table[min(max(done, 0), len(table) - 1)])
 
     def bind(self, parameters: Iterable[Parameter]) -> None:
-        """Pack parameters into buffers and make their moments, all zero; binding the same ones again changes nothing.
+        """Pack parameters into buffers and make their moments; binding the same ones again changes nothing.
+
+        Parameters that were bound before keep their moments, and the step count goes on; others start from zero.
 
         Raises:
             ValueError: there are none, or they live on different backends.
@@ -156,15 +165,28 @@ class Optimizer:
         buffers = pack(wanted, wanted[0].backend)
         if buffers == self.buffers:
             return
+        earlier, taken, begin = self._kept(wanted)
+        self.configuration += 1
         self.buffers = buffers
         self._state = [self.make_state(b) for b in buffers]
         self._hyper = [b.backend.from_host(np.zeros(len(self.hyper()), self._acc(b))) for b in buffers]
         self._rates = [b.backend.from_host(np.zeros(1, self._acc(b))) for b in buffers]
-        self._steps = [b.backend.from_host(np.zeros(step_counts(b.count), np.int32)) for b in buffers]
-        self._schedule = self._backend.from_host(np.zeros(2, np.int32))
-        self._begin = 0
+        self._steps = [b.backend.from_host(np.full(step_counts(b.count), taken, np.int32)) for b in buffers]
+        self._schedule = self._backend.from_host(np.array([begin, 0], np.int32))
+        self._begin = begin
+        for parameter, moment, view in self._views():
+            if (parameter, moment) in earlier:
+                self._backend.copy(view, earlier[parameter, moment])
         self.write_hyper()
         self._write_rates()
+
+    def _kept(self, parameters: Iterable[Parameter]) -> tuple[dict[tuple[Parameter, str], np.ndarray], int, int]:
+        """Return what goes on where parameters are bound already: moments, steps taken, and when the schedule began."""
+        wanted = set(parameters)
+        if not any(p in wanted for buffer in self.buffers for p in buffer.parameters):
+            return {}, 0, 0
+        moments = {(p, m): self._backend.to_host(v) for p, m, v in self._views() if p in wanted}
+        return moments, self.steps_taken, self._begin
 
     def step(self) -> None:
         """Change every trainable parameter by its gradient; parameters that no gradient reached have gradient 0.
@@ -172,6 +194,7 @@ class Optimizer:
         Raises:
             RuntimeError: nothing is bound, a bound model was rebuilt, or another thread trains on it.
         """
+        depend_on(self)
         if not self.buffers:
             raise RuntimeError(f"{type(self).__name__}: call bind(model.parameters()) before step()")
         self._scheduled()
@@ -226,16 +249,18 @@ class Optimizer:
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""
-        found = [
-            (f"{parameter.name}.{moment}", view)
-            for buffer, state in zip(self.buffers, self._state, strict=True)
-            for moment, flat in state.items()
-            for parameter, view in zip(buffer.parameters, buffer.views(flat), strict=True)
-        ]
+        found = [(f"{parameter.name}.{moment}", view) for parameter, moment, view in self._views()]
         names = [name for name, _ in found]
         if len(set(names)) != len(names):
             raise ValueError(f"optimizer state: parameters need names that differ, got {sorted(names)}")
         return found
+
+    def _views(self) -> Iterator[tuple[Parameter, str, Any]]:
+        """Yield (parameter, name, part) of every moment."""
+        for buffer, state in zip(self.buffers, self._state, strict=True):
+            for moment, flat in state.items():
+                for parameter, view in zip(buffer.parameters, buffer.views(flat), strict=True):
+                    yield parameter, moment, view
 
     @property
     def _backend(self) -> Backend:
@@ -267,7 +292,7 @@ class Optimizer:
             host = table.astype(self._acc(buffer))
             if self._rates[i].size < len(host):
                 self._rates[i] = buffer.backend.from_host(host)
-                buffer.invalidate_captures()
+                self.configuration += 1
             else:
                 buffer.backend.copy(self._rates[i][: len(host)], host)
         self._backend.copy(self._schedule, np.array([self._begin, len(table) - 1], np.int32))

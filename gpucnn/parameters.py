@@ -156,8 +156,6 @@ class ParameterBuffer:
         self.dtype = kinds.pop()
         self.parameters = tuple(parameters)
         self.retired = False
-        self.generation = 0
-        """Changes when captured steps that update this buffer would read memory that is no longer in use."""
         self.changed = next(_changes)
         self._lock = threading.Lock()
         self._writer: int | None = None
@@ -199,10 +197,6 @@ class ParameterBuffer:
             mark = (TRAINABLE if p.trainable else 0) | (DECAYED if p.decayed else 0)
             host[offset // step : (offset + p.size + step - 1) // step] = mark
         self.backend.copy(self.flags, host)
-
-    def invalidate_captures(self) -> None:
-        """Have captured steps that update this buffer refuse to replay."""
-        self.generation += 1
 
     def claim(self) -> None:
         """Note that this thread is training on the buffer.

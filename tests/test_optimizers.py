@@ -295,7 +295,7 @@ def test_a_captured_step_follows_a_schedule(capturing: Backend) -> None:
         step()
         assert before - p.numpy()[0] == pytest.approx(want)
     optimizer.learning_rate = Linear(1.0, 9)
-    with pytest.raises(DeviceError, match="its optimizer follows another schedule since; capture it again"):
+    with pytest.raises(DeviceError, match="the optimizer .* was configured anew since it was captured"):
         step()
 
 
@@ -333,6 +333,29 @@ def test_binding_the_same_again_keeps_the_moments(backend: Backend) -> None:
     kept = optimizer.state_dict()
     optimizer.bind(parameters)
     assert all((kept[k] == v).all() for k, v in optimizer.state_dict().items())
+
+
+@pytest.mark.parametrize("case", ["momentum", "adam"])
+def test_parameters_that_stay_keep_their_moments(backend: Backend, case: str) -> None:
+    """A layer that is added to a model adds its own moments, zero, and leaves the others and the step count alone."""
+    optimizer = CASES[case][0]()
+    parameters = bound(optimizer, backend, "float32")
+    for step in range(2):
+        feed(parameters, step)
+        optimizer.step()
+    kept = optimizer.state_dict()
+    added = Parameter(np.ones(5, np.float32), backend, name="added")
+    optimizer.bind([added, *parameters[1:]])
+    found = optimizer.state_dict()
+    assert found["step"].tolist() == [2]
+    for name, value in found.items():
+        if name.startswith("added."):
+            assert not value.any()
+        else:
+            np.testing.assert_array_equal(value, kept[name], err_msg=name)
+    assert not any(name.startswith(f"{parameters[0].name}.") for name in found)
+    optimizer.bind([Parameter(np.ones(5, np.float32), backend, name="added")])
+    assert optimizer.state_dict()["step"].tolist() == [0], "none of them was bound before"
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

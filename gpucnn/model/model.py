@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes, losses, optimizers
-from gpucnn.autograd import Tensor, as_tensor, no_grad
+from gpucnn.autograd import Tensor, as_tensor, depend_on, no_grad
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.layers import Dropout, Layer
@@ -48,6 +48,8 @@ class Model(Layer):
         self._output_shape: Shape | None = None
         self._stochastic = False
         self._epochs = 0
+        self.configuration = 0
+        """Counts the calls of `compile`."""
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self._metrics: tuple[str, ...] = ()
@@ -185,20 +187,18 @@ class Model(Layer):
         target = get_backend(backend)
         if target is self._backend:
             return self
-        state = self._optimizer.state_dict() if self._optimizer and self._optimizer.buffers else None
         step = self.generator.step(self.backend) if self.built else 0
         self._backend = target
         if self.built:
             self._finish_build()
             self.generator.set_step(target, step)
-            if state is not None and self._optimizer is not None:
-                self._optimizer.load_state_dict(state)
         return self
 
     # -- compiling and training ---------------------------------------------------------------------------------------
     @property
     def loss(self) -> losses.Loss:
         """The compiled loss; ValueError before compile."""
+        depend_on(self)
         if self._loss is None:
             raise ValueError("model: call compile(optimizer=…, loss=…) first")
         return self._loss
@@ -206,6 +206,7 @@ class Model(Layer):
     @property
     def optimizer(self) -> optimizers.Optimizer:
         """The compiled optimizer; ValueError before compile."""
+        depend_on(self)
         if self._optimizer is None:
             raise ValueError("model: call compile(optimizer=…, loss=…) first")
         return self._optimizer
@@ -216,7 +217,7 @@ class Model(Layer):
         loss: str | losses.Loss = "sparse_categorical_crossentropy",
         metrics: Sequence[str] | str = (),
     ) -> None:
-        """Choose how to train.
+        """Choose how to train; steps captured before must be captured again.
 
         Args:
             optimizer: name or Optimizer.
@@ -227,6 +228,7 @@ class Model(Layer):
             ValueError: unknown names.
         """
         self._metrics = check_metrics(metrics)
+        self.configuration += 1
         self._loss = losses.get(loss)
         self._optimizer = optimizers.get(optimizer)
         if self.built and self.parameters():

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 from weakref import ReferenceType
 
-from gpucnn.autograd import Tensor, as_tensor, common_backend, received_leaves
+from gpucnn.autograd import Dependency, Tensor, as_tensor, collected_dependencies, common_backend, received_leaves
 from gpucnn.backends import Backend
 from gpucnn.devices.device import AllocationLog, Graph, replay_slot
 from gpucnn.errors import DeviceError
@@ -33,7 +33,7 @@ class Recording:
         self._leaves: list[ReferenceType[Tensor]] = []
         self._buffers: list[ParameterBuffer] = []
         self._frozen: list[Parameter] = []
-        self._generations: list[int] = []
+        self._given: list[Dependency] = []
 
     @property
     def ready(self) -> bool:
@@ -62,12 +62,15 @@ class Recording:
     def _run_eagerly(self) -> Any:
         if self._calls == 0:
             return self._step()
-        with self._backend.allocation_log() as log, received_leaves() as self._leaves:
+        with (
+            self._backend.allocation_log() as log,
+            received_leaves() as self._leaves,
+            collected_dependencies() as self._given,
+        ):
             result = self._step()
         self._allocations = log
         buffers = [p.buffer for p in _alive(self._leaves) if isinstance(p, Parameter) and p.buffer is not None]
         self._buffers = list({id(b): b for b in buffers}.values())
-        self._generations = [b.generation for b in self._buffers]
         self._frozen = [p for b in self._buffers for p in b.parameters if not p.trainable]
         return result
 
@@ -86,8 +89,12 @@ class Recording:
     def _check_model(self) -> None:
         if any(b.retired for b in self._buffers):
             raise DeviceError("captured step: a model it trains was rebuilt or moved; capture it again")
-        if self._generations != [b.generation for b in self._buffers]:
-            raise DeviceError("captured step: its optimizer follows another schedule since; capture it again")
+        for reference, configuration in self._given:
+            thing = reference()
+            if thing is not None and thing.configuration != configuration:
+                raise DeviceError(
+                    f"captured step: {thing.label} was configured anew since it was captured; capture it again"
+                )
         for p in self._frozen:
             if p.trainable:
                 raise DeviceError(f"captured step: {p.label} was frozen when it was captured; capture it again")
