@@ -1,4 +1,4 @@
-"""Where compiled kernels and tuning results are kept between runs."""
+"""Where compiled kernels and tuning results are kept between runs, and how much of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+MOST_BYTES = 1 << 30
+"""What a folder of compiled code may hold once it was pruned, beside what was used within the last hour."""
+_IN_USE_SECONDS = 3600
+_BETWEEN_PRUNINGS = MOST_BYTES // 16
 
 
 def cache_directory() -> Path:
@@ -44,3 +51,59 @@ def _usable(wanted: str) -> Path:
             stacklevel=3,
         )
         return Path(temporary)
+
+
+def note_use(path: Path) -> None:
+    """Mark a file or folder of the cache as just used: the least recently used are removed first."""
+    with suppress(OSError):  # it may be another user's, who marks it himself
+        os.utime(path)
+
+
+_stored_bytes: dict[Path, int] = {}
+
+
+def note_stored(path: Path) -> None:
+    """Note that a file was added to its folder, which is pruned at the first one and every so many bytes."""
+    folder = path.parent
+    stored = _stored_bytes.get(folder, _BETWEEN_PRUNINGS) + _size(path)
+    if stored >= _BETWEEN_PRUNINGS:
+        prune(folder)
+        stored = 0
+    _stored_bytes[folder] = stored
+
+
+def prune(folder: Path, most_bytes: int | None = None) -> None:
+    """Remove the least recently used entries of a folder until at most `most_bytes` (MOST_BYTES) are left.
+
+    What was used within the last hour stays, so that no process loses what it is about to load. Several processes may
+    prune at once.
+    """
+    limit = MOST_BYTES if most_bytes is None else most_bytes
+    entries = sorted((_last_use(path), _size(path), path) for path in folder.iterdir())
+    left = sum(size for _, size, _ in entries)
+    for _, size, path in entries:
+        if left <= limit:
+            return
+        if time.time() - _last_use(path) < _IN_USE_SECONDS:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another process was first, or it is another user's
+                path.unlink()
+        left -= size
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file or of all files in a folder; 0 when it is gone."""
+    try:
+        return sum(map(_size, path.iterdir())) if path.is_dir() else path.stat().st_size
+    except OSError:
+        return 0

@@ -1,4 +1,7 @@
-"""Compiled modules on disk: `<cache folder>/cubin/<key>.module`, each with a checksum that tells damaged ones."""
+"""Compiled modules on disk: `<cache folder>/cubin/<key>.module`, each with a checksum that tells damaged ones.
+
+The least recently used go when the folder is full.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from gpucnn.cache import cache_directory
+from gpucnn.cache import cache_directory, note_stored, note_use
 
 _log = logging.getLogger("gpucnn")
 _DIGEST_BYTES = 32
@@ -34,6 +37,7 @@ def read(key: tuple[str, ...]) -> tuple[bytes, str] | None:
     if hashlib.sha256(payload).digest() != digest:
         _log.warning("the compiled module %s is damaged; compiling it again", path)
         return None
+    note_use(path)
     length = int.from_bytes(payload[:8], "little")
     return payload[8 + length :], payload[8 : 8 + length].decode()
 
@@ -52,6 +56,7 @@ def write(key: tuple[str, ...], cubin: bytes, log: str) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+        note_stored(path)
     except OSError as error:
         _warn_once(f"compiled modules cannot be stored in {path.parent} ({error.strerror}); this process keeps its own")
 

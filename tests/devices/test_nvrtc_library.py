@@ -299,6 +299,22 @@ def test_the_key_is_text_architecture_and_compiler(private_cache: Path) -> None:
     assert compiler.compilations == 4
 
 
+def test_modules_that_nobody_uses_are_removed_when_the_folder_is_full(
+    private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = Counting()
+    compile_with(compiler)
+    (used,) = private_cache.iterdir()
+    nvrtc.compile_module(SOURCE, "sm_90a", compiler)  # type: ignore[arg-type]
+    for path in private_cache.iterdir():
+        os.utime(path, (1, 1))
+    compile_with(compiler)
+    monkeypatch.setattr(cache, "MOST_BYTES", 0)
+    monkeypatch.setattr(cache, "_BETWEEN_PRUNINGS", 0)
+    nvrtc.compile_module(SOURCE, "sm_80", compiler)  # type: ignore[arg-type]
+    assert used in (left := list(private_cache.iterdir())) and len(left) == 2 and compiler.compilations == 3
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import gpucnn
 from gpucnn import cache
 from gpucnn.devices.emulated import EmulatedDevice, EmulatedModule, object_cache, toolchain
+from gpucnn.devices.emulated.reports import source_places
 from gpucnn.devices.emulated.runtime_library import library_path
 from gpucnn.errors import DeviceError, KernelError
 
@@ -100,6 +102,41 @@ def test_leftovers_of_killed_builds_are_removed_after_a_day(tmp_path: Path, monk
         os.utime(folder / name, (1, 1))
     assert object_cache.directory() == folder
     assert sorted(p.name for p in folder.iterdir()) == ["object.so", "young.part"]
+
+
+def test_the_least_recently_used_are_removed_when_the_folder_is_full(tmp_path: Path) -> None:
+    """What was used within the hour stays, whatever its size; folders count and go as a whole."""
+    now = time.time()
+    (tmp_path / "shim").mkdir()
+    for age, name in enumerate(("shim/header.gch", "c", "b", "a"), 1):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now - age * 7200,) * 2)
+    os.utime(tmp_path / "shim", (now - 9 * 7200,) * 2)
+    cache.prune(tmp_path, 400)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "shim"]
+    cache.note_use(tmp_path / "b")
+    cache.prune(tmp_path, 250)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "c"], "a and the folder were used longest ago"
+    cache.prune(tmp_path, 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    cache.note_use(tmp_path / "gone")
+
+
+def test_objects_that_are_used_are_kept(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building prunes, and leaves alone what another process has just found."""
+    monkeypatch.setattr(cache, "MOST_BYTES", 0)
+    kept, lost = (EmulatedModule(TEXT + f"// {name}\n", name="fill.cu").path for name in ("kept", "lost"))
+    for path in (kept, lost):
+        os.utime(path, (1, 1))
+    program = f"""
+from gpucnn.devices.emulated import EmulatedModule
+EmulatedModule({TEXT!r} + "// kept\\n", name="fill.cu")
+"""
+    assert subprocess.run([sys.executable, "-W", "error", "-c", program]).returncode == 0
+    monkeypatch.setattr(cache, "_BETWEEN_PRUNINGS", 0)
+    fill(TEXT + "// another\n")
+    assert kept.exists() and not lost.exists()
+    assert source_places(lost, [64]) == {}, "reports of a module that is gone do without lines"
 
 
 def test_parallel_processes_share_a_cache(fresh: Path) -> None:

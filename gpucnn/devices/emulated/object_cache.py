@@ -1,7 +1,7 @@
 """Compiled objects in the user's cache folder, found by the hash of everything that went into them.
 
 Files appear by an atomic rename, so several processes may build the same object at once, and end in a digest of their
-content, so a damaged one is built again instead of loaded.
+content, so a damaged one is built again instead of loaded. The least recently used go when the folder is full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from gpucnn.cache import cache_directory
+from gpucnn.cache import cache_directory, note_stored, note_use
 
 _ABANDONED_SECONDS = 24 * 3600
 _SEAL = b"gpucnn-sealed-object:"  # ELF ignores what follows its sections
@@ -68,6 +68,9 @@ def shared_object(name: str, build: Callable[[Path], None], folder: Path | None 
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        note_stored(path)
+    else:
+        note_use(path)
     return path
 
 
@@ -92,6 +95,7 @@ def cached_directory(name: str, build: Callable[[Path], None]) -> Path:
     """Return the cached folder of a name; `build` fills a new one, which then appears under its name at once."""
     path = directory() / name
     if path.is_dir():
+        note_use(path)
         return path
     temporary = Path(tempfile.mkdtemp(prefix=name, suffix=".part", dir=path.parent))
     try:

@@ -182,6 +182,8 @@ def source_places(object_path: Path, offsets: Iterable[int]) -> dict[int, Place]
     if not unique:
         return {}
     addresses = [hex(offset - 1) for offset in unique]  # inside the call, not behind it
+    if not object_path.exists():  # the cache was pruned while the module stayed loaded
+        return {}
     command = ["addr2line", "-a", "-i", "-e", str(object_path), *addresses]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     frames: dict[int, list[Place]] = {offset: [] for offset in unique}
