@@ -275,6 +275,17 @@ def test_n5_labels_are_checked_before_the_first_launch(capturing: Backend) -> No
 
 
 # -- memory -------------------------------------------------------------------------------------------------------
+def test_a_step_takes_little_more_than_its_peak_and_all_its_graphs_share_it(capturing: Backend) -> None:
+    model = compiled("adam")
+    step, _, _ = resident(model, 4, *batch(0, 40))
+    recording = Recording(step, capturing)
+    for k in (1, 1, 1, 3):
+        recording(k)
+    one, three = (recording._graphs[k][0].layout for k in (1, 3))
+    assert one is three
+    assert one.peak_bytes <= one.nbytes <= 1.1 * one.peak_bytes < 0.75 * one.requested_bytes
+
+
 def test_models_runners_and_captured_steps_are_freed_by_reference_counting(capturing: Backend) -> None:
     """Their device memory would else wait for the garbage collector, which knows nothing of it."""
     gc.collect()

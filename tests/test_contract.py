@@ -18,7 +18,8 @@ from gpucnn import plans
 from gpucnn.backends import Backend
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.backends.numpy_backend import NumpyBackend
-from gpucnn.devices.device import AllocationLog, Device
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
 from gpucnn.specs.optimizer import step_counts
@@ -75,7 +76,7 @@ class NullDevice(Device):
     def allocation_log(self) -> Iterator[AllocationLog]:
         yield AllocationLog()
 
-    def capture(self, step: Any, allocations: Any, *, repeat: int = 1) -> Any:
+    def capture(self, step: Any, allocations: Any, *, repeat: int = 1, sharing: Any = None) -> Any:
         raise NotImplementedError
 
     def timer(self) -> Any:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.device import AllocationLog, Array, Graph
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
     AdamSpec,
@@ -95,9 +96,17 @@ class Backend(ABC):
         """Record the allocations of the calling thread inside the `with` block. DeviceError unless `captures`."""
 
     @abstractmethod
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[Graph, Any]:
         """Record the launches of `repeat` calls of `step`; return the graph and the last call's result.
 
+        `sharing` is a graph of the same step and allocations, with whose memory this one makes do; see Device.capture.
         DeviceError unless `captures`.
         """
 

@@ -12,7 +12,8 @@ from gpucnn import dtypes
 from gpucnn.backends.backend import Gradients
 from gpucnn.backends.kernel_training import TrainingKernels
 from gpucnn.backends.launcher import Launcher
-from gpucnn.devices.device import AllocationLog, Array, Device, Graph
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Array, Device, Graph
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
@@ -83,8 +84,15 @@ class KernelBackend(TrainingKernels):
     def allocation_log(self) -> AbstractContextManager[AllocationLog]:
         return self.device.allocation_log()
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
-        return self.device.capture(step, allocations, repeat=repeat)
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[Graph, Any]:
+        return self.device.capture(step, allocations, repeat=repeat, sharing=sharing)
 
     def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpucnn.devices.allocations import AllocationLog, MemoryLayout
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import KernelSource
 from gpucnn.limits import DeviceLimits
@@ -29,19 +30,20 @@ class Kernel(Protocol):
 class Graph(Protocol):
     """A captured sequence of launches."""
 
+    @property
+    def layout(self) -> MemoryLayout:
+        """Of the memory that the step's own arrays lie in."""
+
     def replay(self) -> None:
         """Run every launch again, in order; DeviceError when a replay of it is in flight."""
-
-
-class AllocationLog(list[tuple[tuple[int, ...], np.dtype]]):
-    """The sequence of `(shape, dtype)` that `Device.empty` was asked for while the log was open."""
 
 
 class Device(ABC):
     """A place for arrays that compiles and launches kernels.
 
     During `capture`, launches are recorded and not run, `empty` serves the recorded allocation sequence from an arena
-    that the graph keeps alive, and everything that would read the device from the host raises DeviceError.
+    that the graph keeps alive, as it does every array that a launch names, and everything that would read the device
+    from the host raises DeviceError.
     """
 
     name: str
@@ -101,10 +103,26 @@ class Device(ABC):
         """Record every `empty` of the calling thread inside the `with` block."""
 
     @abstractmethod
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[Graph, Any]:
         """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
 
-        Every call is served the same arena memory (`Arena.rewind`), so a graph of many steps needs the memory of one.
+        The step's own arrays lie in an arena in which memory is used again once it was given back when recording. Every
+        call is served the same arena (`Arena.rewind`), so a graph of many steps needs the memory of one. The graph
+        keeps every array that its launches name alive.
+
+        Args:
+            step: launches and nothing else.
+            allocations: what the step allocated when it was recorded.
+            repeat: calls, at least 1.
+            sharing: a graph of this device of the same step and allocations; its memory serves both, so each replay
+                overwrites the results of the other's.
 
         Raises:
             DeviceError: a capture is under way, the step read the device from the host, or its allocations differ
@@ -123,43 +141,6 @@ class Device(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all launched work is done."""
-
-
-class Arena:
-    """Serves a recorded allocation sequence again, from memory allocated beforehand.
-
-    Args:
-        allocations: the recorded sequence.
-        allocate: makes one array.
-    """
-
-    def __init__(self, allocations: AllocationLog, allocate: Callable[[tuple[int, ...], np.dtype], Array]) -> None:
-        self._expected = list(allocations)
-        self._arrays = [allocate(shape, dtype) for shape, dtype in allocations]
-        self._next = 0
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        """Return the next array; DeviceError when the request differs from the recorded one."""
-        if self._next == len(self._expected):
-            raise DeviceError(f"capture: allocation {self._next + 1} of {shape} {dtype} was not made when recording")
-        expected_shape, expected_dtype = self._expected[self._next]
-        if tuple(shape) != expected_shape or np.dtype(dtype) != expected_dtype:
-            raise DeviceError(
-                f"capture: allocation {self._next + 1} is {tuple(shape)} {np.dtype(dtype)}, "
-                f"recorded was {expected_shape} {expected_dtype}"
-            )
-        self._next += 1
-        return self._arrays[self._next - 1]
-
-    def rewind(self) -> None:
-        """Serve the sequence from its start again; DeviceError when it was not used up."""
-        self.finish()
-        self._next = 0
-
-    def finish(self) -> None:
-        """Raise DeviceError when the step made fewer allocations than were recorded."""
-        if self._next != len(self._expected):
-            raise DeviceError(f"capture: {self._next} allocations, recorded were {len(self._expected)}")
 
 
 @contextmanager

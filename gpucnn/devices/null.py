@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.device import AllocationLog, Array, Device, Dim3, Graph, Kernel
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Array, Device, Dim3, Graph, Kernel
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import KernelSource
 from gpucnn.limits import DeviceLimits
@@ -66,7 +67,14 @@ class NullDevice(Device):
     def allocation_log(self) -> Iterator[AllocationLog]:
         yield AllocationLog()
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[Graph, Any]:
         raise DeviceError("the null device launches nothing and cannot capture")
 
     @property

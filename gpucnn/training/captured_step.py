@@ -10,7 +10,8 @@ from weakref import ReferenceType
 
 from gpucnn.autograd import Dependency, Tensor, as_tensor, collected_dependencies, common_backend, received_leaves
 from gpucnn.backends import Backend
-from gpucnn.devices.device import AllocationLog, Graph, replay_slot
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Graph, replay_slot
 from gpucnn.errors import DeviceError
 from gpucnn.parameters import Parameter, ParameterBuffer
 
@@ -77,7 +78,8 @@ class Recording:
     def _capture(self, repeat: int) -> tuple[Graph, Any]:
         with received_leaves() as leaves:
             try:
-                captured = self._backend.capture(self._step, self._allocations, repeat=repeat)
+                earlier = next((graph for graph, _ in self._graphs.values()), None)
+                captured = self._backend.capture(self._step, self._allocations, repeat=repeat, sharing=earlier)
                 _refuse_pending(leaves, "after")
             except BaseException:
                 # Nothing was launched: what the step says that it left in these gradients is not there.

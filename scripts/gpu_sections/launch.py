@@ -26,7 +26,7 @@ _BLOCK = (_THREADS, 1, 1)
 
 def run(settings: Settings, outcome: Outcome) -> None:
     """Launch a kernel of one warp in every way there is, and time each."""
-    from gpucnn.devices.device import AllocationLog
+    from gpucnn.devices.allocations import AllocationLog
     from gpucnn.devices.launch_guard import GuardedKernel
     from gpucnn.kernel_source import KernelSource, entries
     from gpucnn.specs import ScalarSpec

@@ -46,10 +46,21 @@ class Allocation:
         self.live[self.ptr] = self
 
 
-class Pointer:
-    def __init__(self, allocation: Allocation, offset: int) -> None:
-        self.allocation, self.offset = allocation, offset
-        self.ptr, self.device_id = allocation.ptr + offset, allocation.device_id
+class UnownedMemory:
+    """Memory at an address, which keeps its owner alive."""
+
+    def __init__(self, ptr: int, size: int, owner: Any, device_id: int = -1) -> None:
+        self.ptr, self.size, self.owner, self.device_id = ptr, size, owner, device_id
+
+
+class MemoryPointer:
+    """A place in an allocation; `mem` is what keeps it alive."""
+
+    def __init__(self, mem: Any, offset: int) -> None:
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.device_id
+        base = self.ptr & ~0xFFFFFFFF  # Allocation.addresses
+        self.allocation: Allocation = mem if isinstance(mem, Allocation) else Allocation.live[base]
+        self.offset = self.ptr - self.allocation.ptr
 
 
 class Flags:
@@ -60,10 +71,11 @@ class Flags:
 
 
 class ndarray:  # noqa: N801 -- CuPy's name
-    def __init__(self, fake: FakeCupy, values: np.ndarray, allocation: Allocation) -> None:
-        self.fake, self.values = fake, values
-        offset = values.__array_interface__["data"][0] - allocation.buffer.__array_interface__["data"][0]
-        self.data = Pointer(allocation, offset if values.size else 0)
+    fake: FakeCupy
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, memptr: MemoryPointer, strides: Any = None) -> None:
+        self.data = memptr
+        values = self.values = np.ndarray(shape, dtype, memptr.allocation.buffer, memptr.offset, strides)
         self.shape, self.dtype, self.size, self.nbytes = values.shape, values.dtype, values.size, values.nbytes
         self.strides, self.flags = values.strides, Flags(values)
 
@@ -72,10 +84,15 @@ class ndarray:  # noqa: N801 -- CuPy's name
         return types.SimpleNamespace(id=self.data.device_id)
 
     def __getitem__(self, key: Any) -> ndarray:
-        return ndarray(self.fake, self.values[key], self.data.allocation)
+        return self._view(self.values[key])
 
     def reshape(self, *shape: Any) -> ndarray:
-        return ndarray(self.fake, self.values.reshape(*shape), self.data.allocation)
+        return self._view(self.values.reshape(*shape))
+
+    def _view(self, values: np.ndarray) -> ndarray:
+        moved = values.__array_interface__["data"][0] - self.values.__array_interface__["data"][0]
+        offset = self.data.ptr - self.data.mem.ptr + (moved if values.size else 0)
+        return type(self)(values.shape, values.dtype, MemoryPointer(self.data.mem, offset), values.strides)
 
     def set(self, host: np.ndarray) -> None:
         if not isinstance(host, np.ndarray) or host.dtype != self.dtype or host.shape != self.shape:
@@ -260,7 +277,8 @@ class Function:
         if stream.nodes is not None:
             stream.nodes.append(run)
             return
-        kept = list(args)  # memory freed on a stream is handed out again only after the work on it
+        # Memory freed on a stream is handed out again only after the work on it.
+        kept = [a.data.allocation for a in args if isinstance(a, ndarray)]
 
         def run_once() -> None:
             run()
@@ -327,6 +345,7 @@ class FakeCupy:
         self.state = ThreadState()
         self.null_streams: dict[int, Stream] = {}
         self.streams: list[Stream] = []
+        self.ndarray: Any = type("ndarray", (ndarray,), {"fake": self})
         self.module = self._module()
 
     def check(self, what: str) -> None:
@@ -364,7 +383,7 @@ class FakeCupy:
         self.memory_used += nbytes
         allocation = Allocation(nbytes, self.device())
         weakref.finalize(allocation, self._freed, nbytes)
-        return ndarray(self, np.ndarray(shape, dtype, allocation.buffer), allocation)
+        return self.ndarray(shape, dtype, MemoryPointer(allocation, 0))
 
     def _freed(self, nbytes: int) -> None:
         self.memory_used -= nbytes
@@ -380,7 +399,7 @@ class FakeCupy:
         if stream.nodes is not None:
             stream.nodes.append(run)
         else:
-            kept = [target, source]
+            kept = [target.data.allocation, source.data.allocation]
             stream.enqueue(lambda: (run(), kept.clear()) and None)
 
     def from_dlpack(self, source: Any) -> ndarray:
@@ -408,10 +427,17 @@ class FakeCupy:
     def _module(self) -> Any:
         cupy: Any = types.ModuleType("cupy")
         cupy.__version__ = "14.2.0"
-        cupy.ndarray, cupy.empty, cupy.copyto, cupy.from_dlpack = ndarray, self.empty, self.copyto, self.from_dlpack
+        cupy.ndarray, cupy.empty, cupy.copyto, cupy.from_dlpack = (
+            self.ndarray,
+            self.empty,
+            self.copyto,
+            self.from_dlpack,
+        )
         cupy.asnumpy = lambda array: array.get()
         cupy.get_default_memory_pool = lambda: types.SimpleNamespace(
-            used_bytes=lambda: self.memory_used, get_limit=lambda: self.memory_limit or 0
+            used_bytes=lambda: self.memory_used,
+            get_limit=lambda: self.memory_limit or 0,
+            free_all_blocks=lambda: self.check("free_all_blocks"),
         )
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
@@ -436,6 +462,8 @@ class FakeCupy:
                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
             ),
             function=types.SimpleNamespace(Module=lambda: Module(self)),
+            UnownedMemory=UnownedMemory,
+            MemoryPointer=MemoryPointer,
             Device=lambda index: Device(self, index),
             get_current_stream=self.current_stream,
             Stream=lambda **options: Stream(self, **options),

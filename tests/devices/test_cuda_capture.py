@@ -12,8 +12,8 @@ import pytest
 
 from devices.fake_cupy import CUDARuntimeError, FakeCupy
 from devices.test_cuda_device import FLOAT32, SOURCE, increment_update, launch_scale, scale
+from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.cuda import CudaDevice
-from gpucnn.devices.device import AllocationLog
 from gpucnn.errors import DeviceError, KernelError
 
 
@@ -112,12 +112,81 @@ def test_repeat_captures_many_steps_in_the_memory_of_one(cupy: FakeCupy, device:
     device.synchronize()
     before = cupy.memory_used
     graph, y = device.capture(step, log, repeat=3)
-    assert cupy.memory_used == before + 16
+    assert cupy.memory_used == before + 256 == before + graph.layout.nbytes
     graph.replay()
     graph.replay()
     assert device.to_host(counter).tolist() == [1 + 6]
     with pytest.raises(ValueError, match="repeat must be at least 1, got 0"):
         device.capture(step, log, repeat=0)
+
+
+def test_temporaries_share_memory(cupy: FakeCupy, device: CudaDevice) -> None:
+    """Each array of a chain is given back before the next but one is made: two places serve eight."""
+    x = device.to_device(np.ones(64, np.float32))
+
+    def step() -> Any:
+        y = x
+        for _ in range(8):
+            z = device.empty((64,), FLOAT32)
+            launch_scale(device, z, y)
+            y = z.reshape(64)
+            del z
+        return y
+
+    with device.allocation_log() as log:
+        eager = step()
+    expected = device.to_host(eager)
+    device.synchronize()
+    del eager
+    before = cupy.memory_used
+    graph, y = device.capture(step, log)
+    assert log.ends == [2, 3, 4, 5, 6, 7, 8, None]
+    assert graph.layout.nbytes == graph.layout.peak_bytes == 3 * 256 and graph.layout.requested_bytes == 8 * 256
+    assert cupy.memory_used == before + 3 * 256
+    for _ in range(2):
+        graph.replay()
+        np.testing.assert_array_equal(device.to_host(y), expected)
+    kept: list[Any] = []
+    with pytest.raises(
+        DeviceError, match=r"capture: allocation 1, \(64,\) float32, is still in use at allocation 3; it"
+    ):
+        device.capture(lambda: _keeping(step, kept, device), log)
+
+
+def _keeping(step: Callable[[], Any], kept: list[Any], device: CudaDevice) -> Any:
+    """Run a step, keeping a view of everything that it allocates."""
+    take = device.empty
+    device.empty = lambda shape, dtype: kept.append(take(shape, dtype)) or kept[-1][:]  # type: ignore[method-assign]
+    try:
+        return step()
+    finally:
+        del device.empty  # type: ignore[method-assign]
+
+
+def test_graphs_of_one_step_share_its_memory(cupy: FakeCupy, device: CudaDevice) -> None:
+    """And their replays follow each other, whatever streams they are on."""
+    x = device.to_device(np.ones(1024, np.float32))
+    step = doubling(device, x)
+    log = recorded(device, step)
+    device.synchronize()
+    before = cupy.memory_used
+    one, _ = device.capture(step, log)
+    three, y = device.capture(step, log, repeat=3, sharing=one)
+    assert cupy.memory_used == before + one.layout.nbytes and three.layout is one.layout
+    first, second = (cupy.module.cuda.Stream(non_blocking=True) for _ in range(2))
+    with first:
+        one.replay()
+    with second:
+        three.replay()
+        np.testing.assert_array_equal(device.to_host(y), np.full(1024, 4))
+    assert not first.queue, "the second graph waited for the first"
+    device.synchronize()
+    del one
+    gc.collect()
+    three.replay()
+    np.testing.assert_array_equal(device.to_host(y), np.full(1024, 4))
+    with pytest.raises(DeviceError, match="^capture: only graphs of one device share their memory$"):
+        device.capture(step, log, sharing=object())
 
 
 def test_replays_on_different_streams_follow_each_other(cupy: FakeCupy, device: CudaDevice) -> None:

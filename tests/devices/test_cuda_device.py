@@ -310,5 +310,5 @@ def test_allocation_logs_nest_and_belong_to_a_thread(device: CudaDevice) -> None
         other.start()
         other.join()
     device.empty((5,), FLOAT32)
-    assert list(inner) == [((2, 2), np.dtype(np.int32))]
-    assert list(outer) == [((1,), FLOAT32), ((2, 2), np.dtype(np.int32))]
+    assert inner.requests == [((2, 2), np.dtype(np.int32))]
+    assert outer.requests == [((1,), FLOAT32), ((2, 2), np.dtype(np.int32))]

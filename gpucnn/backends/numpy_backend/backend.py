@@ -25,7 +25,8 @@ from gpucnn.backends.numpy_backend import (
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import keep_freed_memory, output
-from gpucnn.devices.device import AllocationLog, Array, Graph
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Array, Graph
 from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
@@ -118,7 +119,14 @@ class NumpyBackend(Backend):
         """Raise DeviceError: nothing is captured."""
         raise DeviceError("the numpy backend does not capture steps; run the step again instead")
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Graph, Any]:
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[Graph, Any]:
         """Raise DeviceError: nothing is captured."""
         raise DeviceError("the numpy backend does not capture steps; run the step again instead")
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import nvrtc
+from gpucnn.devices.allocations import AllocationLog, Arena
 from gpucnn.devices.cuda import environment
-from gpucnn.devices.cuda.graph import CudaGraph, refusing_hook
+from gpucnn.devices.cuda.graph import CudaGraph, Lease, refusing_hook
 from gpucnn.devices.cuda.kernel import CudaKernel
-from gpucnn.devices.device import AllocationLog, Arena, Array, Device, Dim3
+from gpucnn.devices.device import Array, Device, Dim3, Graph
 from gpucnn.errors import DeviceError, KernelError
 from gpucnn.kernel_source import KernelSource, entries
 
@@ -125,7 +126,7 @@ class CudaDevice(Device):
         if self._state.arena is None:
             self._recent.append(what)
         else:
-            self._state.named.extend(argument for argument in arguments if self.owns(argument))
+            self._state.named.extend(a for a in arguments if self.owns(a) and not self._in_arena(a))
 
     def history(self) -> str:
         """Return the end of an error message that names what was launched last."""
@@ -154,11 +155,23 @@ class CudaDevice(Device):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return an uninitialised array from CuPy's pool, 512-byte aligned."""
         shape, dtype = tuple(shape), np.dtype(dtype)
-        for log in self._state.logs:
-            log.append((shape, dtype))
         if self._state.arena is not None:
-            return self._state.arena.take(shape, dtype)
-        return self._allocate(shape, dtype)
+            array, owner = self._state.arena.take(shape, dtype)
+        elif self._state.logs:
+            piece = self._allocate((math.prod(shape) * dtype.itemsize,), np.dtype(np.uint8))
+            array, owner = self._part(piece, 0, shape, dtype)
+        else:
+            return self._allocate(shape, dtype)
+        for log in self._state.logs:
+            log.note(shape, dtype, owner)
+        return array
+
+    def _part(self, piece: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Lease]:
+        """Return an array inside another one, and what lives as long as any array over it."""
+        cuda, nbytes = self._cupy.cuda, math.prod(shape) * dtype.itemsize
+        lease = Lease(piece)
+        lent = cuda.UnownedMemory(piece.data.ptr + offset, nbytes, lease, self.index)
+        return self._cupy.ndarray(shape, dtype, cuda.MemoryPointer(lent, 0)), lease
 
     def scratch(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return an array as `empty` does, which no allocation log records."""
@@ -249,6 +262,10 @@ class CudaDevice(Device):
         """Return the address of the first element, in bytes."""
         return int(array.data.ptr)
 
+    def _in_arena(self, array: Array) -> bool:
+        arena = self._state.arena
+        return arena is not None and 0 <= array.data.ptr - arena.piece.data.ptr < arena.layout.nbytes
+
     # -- kernels ----------------------------------------------------------------------------------------------------
     def compile(self, source: KernelSource, entry: str) -> CudaKernel:
         """Return the compiled entry; the same text is compiled and loaded once."""
@@ -282,22 +299,25 @@ class CudaDevice(Device):
     @contextmanager
     def allocation_log(self) -> Iterator[AllocationLog]:
         """Record every `empty` of the calling thread inside the `with` block."""
-        log = AllocationLog()
-        self._state.logs.append(log)
-        try:
+        with AllocationLog().open_in(self._state.logs) as log:
             yield log
-        finally:
-            self._state.logs = [other for other in self._state.logs if other is not log]
 
     @property
     def capturing(self) -> bool:
         """Whether a capture is under way in the calling thread."""
         return self._state.arena is not None
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[CudaGraph, Any]:
+    def capture(
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
+    ) -> tuple[CudaGraph, Any]:
         """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
 
-        The launches are recorded on a private stream. The graph keeps alive every array that they name.
+        The launches are recorded on a private stream.
 
         Raises:
             DeviceError: a capture is under way, the step did something that cannot be captured, or its allocations
@@ -307,29 +327,42 @@ class CudaDevice(Device):
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
         cuda, state = self._cupy.cuda, self._state
-        arena = Arena(allocations, self._allocate)
+        if sharing is not None and not isinstance(sharing, CudaGraph):
+            raise DeviceError("capture: only graphs of one device share their memory")
+        if sharing is None:
+            self._return_unused()
+            arena = Arena(allocations, lambda nbytes: self._allocate((nbytes,), np.dtype(np.uint8)), self._part)
+        else:
+            arena = sharing.arena
+            arena.restart()
         with self.reporting("capture"):
-            done = cuda.Event(disable_timing=True)
+            done = cuda.Event(disable_timing=True) if sharing is None else sharing.done
             stream = cuda.Stream(non_blocking=True)
         state.arena, state.named = arena, []
         try:
             with self.reporting("the step"), stream, refusing_hook(cuda.MemoryHook):
                 result, graph = self._record(stream, step, arena, repeat)
-            kept = (arena, state.named, result)
+            kept = (state.named, result)
         finally:
             state.arena, state.named = None, []
         with self.reporting("capture"):
-            home = self.current_stream()
+            home = self.current_stream() if sharing is None else sharing.home
+            home.wait_event(done)  # a graph that shares the memory may be running elsewhere
             done.record(home)  # the arena's memory may be in use by work launched before
-        return CudaGraph(self, graph, kept, home, done), result
+        return CudaGraph(self, graph, arena, kept, home, done), result
+
+    def _return_unused(self) -> None:
+        """Give what the eager calls left in CuPy's pool back to the driver, or a step would take its memory twice."""
+        with self.reporting("capture"):
+            self._cupy.get_default_memory_pool().free_all_blocks()
 
     def _record(self, stream: Any, step: Callable[[], Any], arena: Arena, repeat: int) -> tuple[Any, Any]:
         stream.begin_capture()
         try:
-            result = step()
             for _ in range(repeat - 1):
+                step()
                 arena.rewind()
-                result = step()
+            result = step()
             arena.finish()
         except BaseException:
             # The step's own error is the one to tell; ending the broken capture would only say that it is broken.

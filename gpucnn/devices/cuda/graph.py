@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from gpucnn.devices.allocations import Arena, MemoryLayout
 from gpucnn.devices.device import replay_slot
 from gpucnn.errors import DeviceError
 
@@ -19,31 +19,47 @@ class CudaGraph:
     Args:
         device: where it was captured.
         graph: CuPy's graph.
-        kept: everything whose memory the launches name; it lives as long as the graph, which knows only addresses.
+        arena: memory of the step's allocations; it lives as long as the graph, which knows only addresses.
+        kept: everything else whose memory the launches name.
         home: the stream whose pool that memory came from.
         done: the event after which a replay may write to that memory.
     """
 
-    def __init__(self, device: CudaDevice, graph: Any, kept: tuple[Any, ...], home: Any, done: Any) -> None:
-        self._device, self._graph, self._kept, self._done = device, graph, kept, done
-        self._replaying = threading.Lock()
+    def __init__(
+        self, device: CudaDevice, graph: Any, arena: Arena, kept: tuple[Any, ...], home: Any, done: Any
+    ) -> None:
+        self._device, self._graph, self._kept = device, graph, kept
+        self.arena, self.home, self.done = arena, home, done
         # The pool hands the memory out again to work on `home`, while the last replay may be running elsewhere.
         weakref.finalize(self, home.wait_event, done).atexit = False
+
+    @property
+    def layout(self) -> MemoryLayout:
+        """Of the memory that the step's own arrays lie in."""
+        return self.arena.layout
 
     def replay(self) -> None:
         """Run every launch again, in order, on the caller's current stream.
 
         Raises:
-            DeviceError: a replay is being launched by another thread, or a step is being captured.
+            DeviceError: another thread launches a replay of this graph, or of one that shares its memory, or a step is
+                being captured.
             KernelError: CUDA reports an error.
         """
         self._device.refuse_in_capture("replay")
-        with replay_slot(self._replaying), self._device.reporting("a replay"):
+        with replay_slot(self.arena.replaying), self._device.reporting("a replay"):
             stream = self._device.current_stream()
-            stream.wait_event(self._done)  # the last replay may be running on another stream
+            stream.wait_event(self.done)  # the last replay may be running on another stream
             self._graph.launch(stream=stream)
-            self._done.record(stream)
+            self.done.record(stream)
         self._device.launched("(a captured graph)", ())
+
+
+class Lease:
+    """A part of an array that was given away: CuPy keeps it as long as any array over that part, and it the array."""
+
+    def __init__(self, piece: Any) -> None:
+        self._piece = piece
 
 
 def refusing_hook(memory_hook: Any) -> Any:

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.device import Arena, Dim3, replay_slot
-from gpucnn.devices.emulated.memory import WeakArray
-from gpucnn.errors import DeviceError
+from gpucnn.devices.allocations import Arena, MemoryLayout
+from gpucnn.devices.device import Dim3, replay_slot
+from gpucnn.devices.emulated.memory import poison, same_place
 
 Runner = Callable[[Dim3, Dim3, Sequence[Any], int], None]
 
 
-class RecordedLaunch:
-    """A launch as a graph knows it: sizes and scalars by value, arrays by place.
-
-    Args:
-        entry: the kernel's name, for errors.
-        run: launches it.
-        grid: blocks.
-        block: threads.
-        arguments: as for a launch.
-        shared_bytes: dynamic shared memory.
-    """
-
-    def __init__(
-        self, entry: str, run: Runner, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int
-    ) -> None:
-        self.entry = entry
-        self._run = run
-        self._grid, self._block, self._shared_bytes = grid, block, shared_bytes
-        self._arguments = [WeakArray(a) if isinstance(a, np.ndarray) else a for a in arguments]
-
-    def replay(self, position: int) -> None:
-        """Launch again; DeviceError when memory it uses was freed since."""
-        self._run(
-            self._grid, self._block, [_present(a, self.entry, position) for a in self._arguments], self._shared_bytes
-        )
-
-
-class RecordedCopy:
-    """A copy within the device, as a graph knows it."""
-
-    entry = "copy"
-
-    def __init__(self, target: np.ndarray, source: np.ndarray) -> None:
-        self._target, self._source = WeakArray(target), WeakArray(source)
-
-    def replay(self, position: int) -> None:
-        """Copy again; DeviceError when memory it uses was freed since."""
-        np.copyto(_present(self._target, self.entry, position), _present(self._source, self.entry, position))
-
-
-def _present(argument: Any, entry: str, position: int) -> Any:
-    if not isinstance(argument, WeakArray):
-        return argument
-    array = argument.array()
-    if array is None:
-        raise DeviceError(
-            f"replay: launch {position} ({entry}) uses an array that was allocated before the capture and freed since; "
-            "keep it alive as long as the graph"
-        )
-    return array
-
-
 class EmulatedGraph:
     """A captured sequence of launches; made by `EmulatedDevice.capture`.
+
+    It knows sizes and scalars by value and arrays by place, and keeps alive what its launches name. Memory of the arena
+    is poisoned when the step takes it and when it gives it back, so that whoever reads it at another time reads NaN.
 
     Args:
         arena: memory of the step's allocations.
@@ -77,18 +27,40 @@ class EmulatedGraph:
 
     def __init__(self, arena: Arena, refuse: Callable[[], None]) -> None:
         self._refuse = refuse
-        self.launches: list[RecordedLaunch | RecordedCopy] = []
+        self.work: list[tuple[str, Callable[[], None]]] = []
+        """(entry of the kernel, "copy" or "poison"; what does it), in order."""
         self.arena = arena  # captured results live here as long as the graph
-        self._replaying = threading.Lock()
+
+    @property
+    def layout(self) -> MemoryLayout:
+        """Of the memory that the step's own arrays lie in."""
+        return self.arena.layout
+
+    def add_launch(
+        self, entry: str, run: Runner, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int
+    ) -> None:
+        """Record a launch."""
+        places = [same_place(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        self.work.append((entry, lambda: run(grid, block, places, shared_bytes)))
+
+    def add_copy(self, target: np.ndarray, source: np.ndarray) -> None:
+        """Record a copy within the device."""
+        into, out_of = same_place(target), same_place(source)
+        self.work.append(("copy", lambda: np.copyto(into, out_of)))
+
+    def add_poison(self, place: np.ndarray) -> None:
+        """Record that memory of the arena is taken or given back."""
+        self.work.append(("poison", lambda: poison(place)))
 
     def replay(self) -> None:
         """Run every launch again, in order.
 
         Raises:
-            DeviceError: a replay of this graph is in flight, a capture is under way, or memory that it uses was freed.
+            DeviceError: a replay of this graph, or of one that shares its memory, is in flight, or a capture is under
+                way.
             KernelError: a kernel is at fault.
         """
         self._refuse()
-        with replay_slot(self._replaying):
-            for position, launch in enumerate(self.launches, 1):
-                launch.replay(position)
+        with replay_slot(self.arena.replaying):
+            for _, run in self.work:
+                run()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.device import AllocationLog, Arena, Device, Dim3
+from gpucnn.devices.allocations import AllocationLog, Arena
+from gpucnn.devices.device import Device, Dim3, Graph
 from gpucnn.devices.emulated import memory, toolchain
-from gpucnn.devices.emulated.capture import EmulatedGraph, RecordedCopy, RecordedLaunch
+from gpucnn.devices.emulated.capture import EmulatedGraph
 from gpucnn.devices.emulated.kernel import DEFAULT_TIMEOUT, ORDERS, EmulatedKernel
 from gpucnn.devices.emulated.module import EmulatedModule
 from gpucnn.errors import DeviceError
@@ -104,12 +106,26 @@ class EmulatedDevice(Device):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array full of 0xFF bytes (NaN), 256-byte aligned."""
         shape, dtype = tuple(shape), np.dtype(dtype)
+        array = memory.allocate(shape, dtype, self) if self._state.graph is None else self._from_arena(shape, dtype)
         for log in self._state.logs:
-            log.append((shape, dtype))
-        if self._state.graph is not None:
-            served: np.ndarray = self._state.graph.arena.take(shape, dtype)
-            return served
-        return memory.allocate(shape, dtype, self)
+            log.note(shape, dtype, memory.holding_of(array))
+        return array
+
+    def _from_arena(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        graph = self._state.graph
+        if graph is None:
+            raise DeviceError("the arena serves a capture, and none is under way")
+        array: np.ndarray
+        array, owner = graph.arena.take(shape, dtype)
+        place = memory.same_place(array)
+        graph.add_poison(place)
+
+        def given_back() -> None:
+            if self._state.graph is graph:
+                graph.add_poison(place)
+
+        weakref.finalize(owner, given_back).atexit = False
+        return array
 
     def scratch(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array as `empty` does, which no allocation log records."""
@@ -146,7 +162,7 @@ class EmulatedDevice(Device):
         if self._state.graph is None:
             np.copyto(target, source)
         elif self.owns(source):
-            self._state.graph.launches.append(RecordedCopy(target, source))
+            self._state.graph.add_copy(target, source)
         else:
             self._refuse_in_capture("copy from the host")
 
@@ -176,15 +192,16 @@ class EmulatedDevice(Device):
     @contextmanager
     def allocation_log(self) -> Iterator[AllocationLog]:
         """Record every `empty` of the calling thread inside the `with` block."""
-        log = AllocationLog()
-        self._state.logs.append(log)
-        try:
+        with AllocationLog().open_in(self._state.logs) as log:
             yield log
-        finally:
-            self._state.logs = [other for other in self._state.logs if other is not log]
 
     def capture(
-        self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1
+        self,
+        step: Callable[[], Any],
+        allocations: AllocationLog,
+        *,
+        repeat: int = 1,
+        sharing: Graph | None = None,
     ) -> tuple[EmulatedGraph, Any]:
         """Call `step` `repeat` times, recording its launches; return the graph and what the last call returned.
 
@@ -195,17 +212,25 @@ class EmulatedDevice(Device):
         self._refuse_in_capture("capture")
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
-        arena = Arena(allocations, lambda shape, dtype: memory.allocate(shape, dtype, self))
+        arena = self._arena(allocations, sharing)
         graph = self._state.graph = EmulatedGraph(arena, lambda: self._refuse_in_capture("replay"))
         try:
-            result = step()
             for _ in range(repeat - 1):
+                step()
                 arena.rewind()
-                result = step()
+            result = step()
             arena.finish()
         finally:
             self._state.graph = None
         return graph, result
+
+    def _arena(self, allocations: AllocationLog, sharing: Graph | None) -> Arena:
+        if sharing is None:
+            return Arena(allocations, lambda n: memory.allocate((n,), np.dtype(np.uint8), self), memory.part)
+        if not isinstance(sharing, EmulatedGraph):
+            raise DeviceError("capture: only graphs of one device share their memory")
+        sharing.arena.restart()
+        return sharing.arena
 
     @contextmanager
     def timer(self) -> Iterator[Callable[[], float]]:
@@ -231,7 +256,7 @@ class EmulatedDevice(Device):
         def run(grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int) -> None:
             self._run(kernel, grid, block, arguments, shared_bytes)
 
-        self._state.graph.launches.append(RecordedLaunch(kernel.entry, run, grid, block, arguments, shared_bytes))
+        self._state.graph.add_launch(kernel.entry, run, grid, block, arguments, shared_bytes)
 
     def _run(
         self, kernel: EmulatedKernel, grid: Dim3, block: Dim3, arguments: Sequence[Any], shared_bytes: int

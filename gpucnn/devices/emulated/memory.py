@@ -56,13 +56,18 @@ class View(Holding):
 
     def __init__(self, whole: Holding, interface: dict[str, Any]) -> None:
         super().__init__(whole.owner, interface)
-        self._whole = whole
+        self.whole = whole
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], owner: object) -> np.ndarray:
     """Return a new array full of 0xFF bytes, 256-byte aligned."""
     allocation = Allocation(math.prod(shape) * dtype.itemsize, owner)
     return np.asarray(allocation).view(dtype).reshape(shape)
+
+
+def poison(array: np.ndarray) -> None:
+    """Fill an array with 0xFF bytes, as memory is when it was just allocated and when it was freed."""
+    array.reshape(-1).view(np.uint8)[...] = 0xFF
 
 
 def borrow(array: np.ndarray, owner: object) -> np.ndarray:
@@ -83,23 +88,24 @@ def is_whole_allocation(array: np.ndarray) -> bool:
     return isinstance(holding, Allocation) and holding.nbytes == array.nbytes
 
 
-class WeakArray:
-    """An array of the device by its place, as a captured launch knows it: the memory may be gone when it is used.
+def part(whole: np.ndarray, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, Holding]:
+    """Return an array inside an allocation, and what lives as long as any array over it."""
+    holding = holding_of(whole)
+    if holding is None:
+        raise DeviceError("only arrays of the emulated device have parts")
+    nbytes = math.prod(shape) * dtype.itemsize
+    place = {"shape": (nbytes,), "typestr": "|u1", "data": (holding.address + offset, False), "version": 3}
+    view = View(holding, place)
+    return np.asarray(view).view(dtype).reshape(shape), view
 
-    Args:
-        array: an array of the device.
-    """
 
-    def __init__(self, array: np.ndarray) -> None:
-        holding = holding_of(array)
-        if holding is None:
-            raise DeviceError("only arrays of the emulated device can be captured; got a host array")
-        self._holding = weakref.ref(holding)
-        self._interface = {**array.__array_interface__, "typestr": f"|V{array.itemsize}"}
-        self._interface.pop("descr", None)
-        self._dtype = array.dtype
-
-    def array(self) -> np.ndarray | None:
-        """Return the array, or None when its memory was freed."""
-        holding = self._holding()
-        return None if holding is None else np.asarray(View(holding, self._interface)).view(self._dtype)
+def same_place(array: np.ndarray) -> np.ndarray:
+    """Return an array over the same memory that keeps alive the allocation and not a part of it."""
+    holding = holding_of(array)
+    if holding is None:
+        raise DeviceError("only arrays of the emulated device can be captured; got a host array")
+    if not isinstance(holding, View):
+        return array[...]
+    interface = {**array.__array_interface__, "typestr": f"|V{array.itemsize}"}
+    interface.pop("descr", None)
+    return np.asarray(View(holding.whole, interface)).view(array.dtype)

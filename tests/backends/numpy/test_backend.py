@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpucnn.backends.numpy_backend import NumpyBackend
-from gpucnn.devices.device import AllocationLog
+from gpucnn.devices.allocations import AllocationLog
 from gpucnn.errors import DeviceError
 from gpucnn.specs import ActivationSpec, Pool2dSpec, SoftmaxSpec
 
