@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any, overload
 
 import numpy as np
@@ -187,6 +188,19 @@ class Optimizer:
             return {}, 0, 0
         moments = {(p, m): self._backend.to_host(v) for p, m, v in self._views() if p in wanted}
         return moments, self.steps_taken, self._begin
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the moments, the hyper-parameters and the step count on the device."""
+        arrays = [*self._hyper, *(flat for state in self._state for flat in state.values())]
+        return sum(int(array.nbytes) for array in arrays) + (int(self._count.nbytes) if self.buffers else 0)
+
+    def unbound(self) -> Optimizer:
+        """Return an optimizer of the same kind and numbers that is bound to nothing."""
+        other = copy(self)
+        other.values, other.buffers = dict(self.values), ()
+        other._state, other._hyper, other._count = [], [], None
+        return other
 
     def step(self) -> None:
         """Change every trainable parameter by its gradient; parameters that no gradient reached have gradient 0.

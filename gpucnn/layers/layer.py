@@ -131,7 +131,7 @@ class Layer:
 
     def children(self) -> Iterator[Layer]:
         """Yield the layers assigned to this one, each once, in order."""
-        found = {id(item): item for _, item in self._assigned() if isinstance(item, Layer)}
+        found = {id(item): item for _, item in self.assigned() if isinstance(item, Layer)}
         yield from found.values()
 
     def layers_inside(self) -> Iterator[Layer]:
@@ -147,9 +147,9 @@ class Layer:
 
     def own_parameters(self) -> dict[str, Parameter]:
         """Return the parameters assigned to this layer itself, by attribute; one in a list by its place, "scales.0"."""
-        return {name: item for name, item in self._assigned() if isinstance(item, Parameter)}
+        return {name: item for name, item in self.assigned() if isinstance(item, Parameter)}
 
-    def _assigned(self) -> Iterator[tuple[str, Any]]:
+    def assigned(self) -> Iterator[tuple[str, Any]]:
         """Yield what is assigned to attributes, looking into lists, tuples and dicts, with its path."""
         stack = list(reversed(vars(self).items()))
         while stack:

@@ -332,19 +332,33 @@ class Model(Layer):
         target = y.numpy() if isinstance(y, Tensor) else y
         return samples, self.loss.prepare(target, self._output_shape or (), len(samples))
 
+    def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
+        """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
+        self._require_built(what)
+        return self._sample_shape or (), self._output_shape or ()
+
     # -- looking ------------------------------------------------------------------------------------------------------
     def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
         """Yield (name, kind, output shape or None, parameters) of every layer, for `summary`."""
         for layer in self.children():
             yield layer.label, type(layer).__name__, None, sum(p.size for p in layer.parameters())
 
-    def summary(self, print_fn: Any = print) -> None:
+    def summary(self, print_fn: Any = print, *, batch_size: int | None = None) -> None:
         """Print a table of layers, output shapes and parameters.
 
+        Args:
+            print_fn: takes each line.
+            batch_size: samples of a training step, whose memory on a GPU is told too (see `step_memory`); None for not.
+
         Raises:
-            ValueError: the model is not built.
+            ValueError: the model is not built; or batch_size is given and it is not compiled.
         """
         self._require_built("summary")
         title = self.name or type(self).__name__
         for line in summary.table(title, self.rows(), self.parameters()):
             print_fn(line)
+        if batch_size is not None:
+            from gpucnn.model.memory import step_memory  # which runs a model
+
+            for line in step_memory(self, batch_size).lines():
+                print_fn(line)

@@ -1,0 +1,134 @@
+"""The memory of a training step, told by the null device: what is counted, and that a real capture takes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_network import batch, compiled, network
+
+import gpucnn
+from gpucnn import Model, Sequential, Tensor, tensor
+from gpucnn.backends import Backend
+from gpucnn.layers import Dense, Dropout
+from gpucnn.losses import Loss, SparseCategoricalCrossentropy
+from gpucnn.model import step_memory
+from gpucnn.optimizers import SGD, Adam
+from gpucnn.training import loop
+from gpucnn.training.captured_step import Recording
+
+
+def dense(optimizer: str | SGD = "adam") -> Sequential:
+    model = Sequential([Dense(3, "softmax", input_shape=(5,))])
+    model.compile(optimizer)
+    return model
+
+
+def test_parameters_gradients_and_moments_by_arithmetic(backend: Backend) -> None:
+    """15 weights and 3 biases: two segments of 256 bytes and their flags; Adam's hyper-parameters and step count."""
+    found = step_memory(dense(), 7)
+    assert (found.batch_size, found.parameters, found.gradients) == (7, 2 * 256 + 2, 512)
+    assert found.moments == 2 * 512 + 5 * 4 + 4
+    assert step_memory(dense(SGD(0.1)), 7).moments == 3 * 4 + 4
+    assert found.total == found.parameters + found.gradients + found.moments + found.layout.nbytes
+    assert found.layout.peak_bytes <= found.layout.nbytes <= found.layout.requested_bytes
+
+
+def test_the_peak_by_arithmetic(backend: Backend) -> None:
+    """Batch, labels, logits and softmax are there; every array says who made it and who needs it."""
+    found = {array.made_by[-1]: array for array in step_memory(dense(), 700).peak if array.made_by}
+    logits = next(a for place, a in found.items() if place.startswith("matmul_forward") and place.endswith(".y"))
+    assert (logits.shape, logits.dtype, logits.nbytes) == ((700, 3), "float32", 8400)
+    images = next(a for a in step_memory(dense(), 700).peak if a.shape == (700, 5))
+    assert images.made_by == () and images.used_by, (
+        "nothing launched writes the batch, and the weight's gradient reads it"
+    )
+
+
+def test_the_model_stays_as_it_is(backend: Backend) -> None:
+    model = compiled("adam")
+    model.train_step(*batch(0))
+    before, moments, step = model.state_dict(), model.optimizer.state_dict(), model.generator.step(backend)
+    found = step_memory(model, 4)
+    assert found == step_memory(model, 4)
+    assert model.backend is backend and model.parameters()[0].backend is backend
+    assert model.generator.step(backend) == step and not any(p.pending for p in model.parameters())
+    for state, now in ((before, model.state_dict()), (moments, model.optimizer.state_dict())):
+        assert all((now[name] == value).all() for name, value in state.items())
+    model.train_step(*batch(1))
+
+
+def test_a_captured_step_takes_what_was_told(capturing: Backend) -> None:
+    """Allocation for allocation, whatever the optimizer has."""
+    for name in ("sgd", "adam"):
+        model = compiled(name)
+
+        def step(model: Model = model) -> Tensor:
+            x = Tensor(capturing.empty((4, 6, 6, 1), "float32"), capturing)
+            y = Tensor(capturing.zeros((4,), "int32"), capturing)
+            return loop.train_on(model, x, y)
+
+        recording = Recording(step, capturing)
+        for _ in range(3):
+            recording()
+        taken = recording._graphs[1][0].layout
+        assert step_memory(model, 4).layout == taken
+
+
+class Twice(Model):
+    """A subclass with a constant, a block in a list and a layer that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = tensor(np.full(4, 2.0, np.float32))
+        self.blocks = [Sequential([Dense(4, "relu"), Dropout(0.5)])]
+        self.head = Dense(3)
+
+    def call(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks[0](self.blocks[0](x * self.scale)))
+
+
+def test_subclassed_models(backend: Backend) -> None:
+    model = Twice()
+    model.compile(Adam(), SparseCategoricalCrossentropy(from_logits=True))
+    model.build((4,))
+    assert step_memory(model, 10).total < step_memory(model, 1000).total
+    assert model.blocks[0].backend is backend is model.scale.backend
+
+
+def test_workspaces_are_counted(backend: Backend) -> None:
+    """The gradient of a convolution's weight adds up chunks of 256 positions: 144 float32 sums for each."""
+    gpucnn.seed(0)
+    model = network()
+    model.compile("sgd")
+    assert step_memory(model, 64).workspace == 64 * 16 // 256 * 36 * 4
+
+
+def test_summary_tells_it_when_asked(backend: Backend) -> None:
+    model, lines, more = dense(), [], []
+    model.summary(lines.append)
+    model.summary(more.append, batch_size=7)
+    assert more[: len(lines)] == lines
+    told = more[len(lines) :]
+    assert told[0] == "Memory of a training step, batch size 7, in MiB"
+    total = step_memory(model, 7).total / 2**20
+    assert told[-1].split() == ["Total", f"{total:.2f}"]
+    assert len({len(line) for line in told[1:]}) == 1
+
+
+class Nothing(Loss):
+    def prepare(self, target: object, output_shape: tuple[int, ...], count: int) -> object:
+        raise ValueError("not this")
+
+
+def test_refusals(backend: Backend) -> None:
+    with pytest.raises(ValueError, match="^step_memory: the model is not built; "):
+        step_memory(Sequential([Dense(3)]), 4)
+    with pytest.raises(ValueError, match=r"^model: call compile\(optimizer=…, loss=…\) first$"):
+        Sequential([Dense(3, "softmax", input_shape=(5,))]).summary(print, batch_size=4)
+    with pytest.raises(ValueError, match="step_memory: batch_size must be"):
+        step_memory(dense(), 0)
+    model = dense()
+    model.compile("sgd", Nothing())
+    message = r"^step_memory: Nothing takes neither labels of shape \(4,\) nor arrays of shape \(4, 3\)$"
+    with pytest.raises(ValueError, match=message):
+        step_memory(model, 4)
