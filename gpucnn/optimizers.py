@@ -191,15 +191,17 @@ class Optimizer:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the moments, the hyper-parameters and the step count on the device."""
-        arrays = [*self._hyper, *(flat for state in self._state for flat in state.values())]
-        return sum(int(array.nbytes) for array in arrays) + (int(self._count.nbytes) if self.buffers else 0)
+        """Bytes of the moments, the hyper-parameters, the rates and the step counts on the device."""
+        moments = [flat for state in self._state for flat in state.values()]
+        arrays = [*moments, *self._hyper, *self._rates, *self._steps, *([self._schedule] if self.buffers else [])]
+        return sum(int(array.nbytes) for array in arrays)
 
     def unbound(self) -> Optimizer:
         """Return an optimizer of the same kind and numbers that is bound to nothing."""
         other = copy(self)
         other.values, other.buffers = dict(self.values), ()
-        other._state, other._hyper, other._count = [], [], None
+        other._state, other._hyper, other._rates, other._steps = [], [], [], []
+        other._schedule, other._begin = None, 0
         return other
 
     def step(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ import pytest
 from finite_differences import check_gradients
 
 import gpucnn
+import gpucnn.functional as F
 from gpucnn import Tensor, no_grad, tensor
 from gpucnn.autograd import record
 from gpucnn.backends import Backend
+from gpucnn.specs import ScalarSpec
 
 
 def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> np.ndarray:
@@ -207,12 +210,53 @@ def test_a_graph_without_backward_is_freed_by_reference_counting(backend: Backen
         x = tensor(numbers(2, 2), requires_grad=True)
         y = ((x @ x) / (x * x + 3.0)).mean()
         z = gpucnn.functional.softmax(x)
-        quotient = y.node.inputs[0]
-        dead = [weakref.ref(t) for t in (y, quotient, quotient.node.inputs[1], z)]
+        quotient = y.node.sources[0]
+        dead = [weakref.ref(thing) for thing in (y, quotient, quotient.sources[1], z)]
         del quotient
         assert all(r() is not None for r in dead)
         del y, z
         assert [r() for r in dead] == [None] * 4
+
+
+def test_the_tape_keeps_no_array_that_no_derivative_needs(backend: Backend) -> None:
+    """The maximum of a pool is found by its offset, relu's derivative from its output, a view's from its shape."""
+    with garbage_collector_off():
+        x, weight = tensor(numbers(2, 6, 6, 3), requires_grad=True), tensor(numbers(4, 3, 3, 3), requires_grad=True)
+        convolved = F.conv2d(x, weight)
+        pooled = F.max_pool2d(convolved, 2)
+        active = F.relu(pooled)
+        scaled = active.reshape(2, 16) * 2.0
+        dropped = F.dropout(scaled, 0.5)
+        dead = [weakref.ref(storage(t.data)) for t in (convolved, pooled, scaled)]
+        needed = weakref.ref(storage(active.data))
+        del convolved, pooled, active, scaled
+        assert [array() for array in dead] == [None] * 3 and needed() is not None
+        dropped.sum().backward()
+        assert needed() is None and x.grad is not None and weight.grad is not None
+
+
+def storage(array: Any) -> Any:
+    """What owns the memory of an array, and of every view of it."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 keeps arguments until a call returns")
+def test_the_walk_hands_each_gradient_over(backend: Backend) -> None:
+    """A closure can free what it was given, so that the next array may have its memory."""
+    with garbage_collector_off():
+        x = tensor(numbers(3), requires_grad=True)
+        seen = []
+
+        def backward(dy: Any, targets: Any) -> Any:
+            gone = weakref.ref(storage(dy))
+            dy = backend.scalar_forward(dy, 3.0, ScalarSpec("multiply", 3, x.dtype))
+            seen.append(gone())
+            return (dy,)
+
+        (record(x.data, (x,), backward) * 2.0).sum().backward()
+        assert seen == [None] and backend.to_host(x.grad).tolist() == [6.0] * 3
 
 
 def test_the_backward_pass_frees_the_graph_while_the_loss_lives(backend: Backend) -> None:

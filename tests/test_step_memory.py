@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from small_network import batch, compiled, network
@@ -9,7 +11,7 @@ from small_network import batch, compiled, network
 import gpucnn
 from gpucnn import Model, Sequential, Tensor, tensor
 from gpucnn.backends import Backend
-from gpucnn.layers import Dense, Dropout
+from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 from gpucnn.losses import Loss, SparseCategoricalCrossentropy
 from gpucnn.model import step_memory
 from gpucnn.optimizers import SGD, Adam
@@ -101,6 +103,59 @@ def test_workspaces_are_counted(backend: Backend) -> None:
     model = network()
     model.compile("sgd")
     assert step_memory(model, 64).workspace == 64 * 16 // 256 * 36 * 4
+
+
+VGG_11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
+
+
+def vgg_11(size: int) -> Sequential:
+    layers: list[Layer] = []
+    for width in VGG_11:
+        layers.append(MaxPool2D(2) if width == "pool" else Conv2D(int(width), 3, padding="same", activation="relu"))
+    layers[0].input_shape = (size, size, 3)
+    model = Sequential([*layers, Flatten(), Dense(10, "softmax")])
+    model.compile(SGD(0.1, 0.9))
+    return model
+
+
+def kept_by_pytorch(size: int, rows: int) -> int:
+    """Bytes that autograd holds when the forward pass of that model ends, by its rules and not by measurement.
+
+    Of float32 the images and each output of a convolution (ReLU in place saves its output, which is also what the next
+    layer saves) and of a pool; a pool also keeps an int64 index for each element. Its backward pass needs more.
+    """
+    total, channels = rows * size * size * 3 * 4, 3
+    for width in VGG_11:
+        if width == "pool":
+            size //= 2
+            total += rows * size * size * channels * (4 + 8)
+        else:
+            channels = int(width)
+            total += rows * size * size * channels * 4
+    return total
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 keeps arguments until a call returns")
+def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> None:
+    """The list of what is there, with its reason; the whole step takes less than PyTorch keeps of the forward pass."""
+    with gpucnn.use_backend("numpy"):
+        found = step_memory(vgg_11(32), 128)
+    large = [array for array in found.peak if array.nbytes > 1 << 16]
+    assert sum(array.nbytes for array in large) > 0.99 * found.layout.peak_bytes
+    reasons = {
+        "activation_backward_input": {"saved", "dy", "dx"},
+        "conv2d_backward_weight": {"x", "dy", "workspace"},
+        "conv2d_backward_input": {"dy"},
+        "pool2d_backward_input": {"argmax", "dy"},
+        "reduce_forward": {"x"},
+    }
+    for array in large:
+        places = [place.split(".") for place in array.used_by]
+        assert places and all(any(e.startswith(r) and p in of for r, of in reasons.items()) for e, p in places), array
+    outputs = [a for a in large if any(place.endswith(".saved") for place in a.used_by)]
+    assert all(a.made_by[0].startswith("conv2d_forward") for a in outputs)
+    assert [a.dtype for a in large if any(place.endswith(".argmax") for place in a.used_by)] == ["uint8"] * 4
+    assert found.layout.nbytes < 1.02 * found.layout.peak_bytes < 0.9 * kept_by_pytorch(32, 128)
 
 
 def test_summary_tells_it_when_asked(backend: Backend) -> None:

@@ -7,6 +7,10 @@ recursion nor a heap.
 
 A loss that computes its gradient in the forward pass gives a second closure, `of_one(targets)`, for the usual backward
 pass, which begins at the loss with a gradient of 1: then nothing is left to launch.
+
+The tape keeps no array by itself: it refers to the node that made an input, and to a leaf, but not to an intermediate
+tensor, whose array lives on only if a closure kept it. The walk drops every gradient and closure as soon as it is used:
+a closure that drops what it captured, or `dy`, halfway frees it for what it does then.
 """
 
 from __future__ import annotations
@@ -29,21 +33,33 @@ _leaves: ContextVar[list[ReferenceType[tensors.Tensor]] | None] = ContextVar("gp
 
 
 class Node:
-    """What a result remembers: its place in the order of creation, its inputs and their versions, and its closures.
+    """What a result remembers: its place in the order of creation, where its inputs come from, and its closures.
 
-    The backward pass sets the closures to None and forgets the inputs, so that their memory is freed.
+    The backward pass sets the closures to None and forgets the sources, so that their memory is freed.
+
+    Attributes:
+        sources: for each input the node that made it; the tensor itself for a leaf that gradients flow to or that may
+            change; None for any other.
+        versions: of the leaves.
     """
 
-    __slots__ = ("closure", "inputs", "of_one", "order", "versions")
+    __slots__ = ("__weakref__", "backend", "closure", "of_one", "order", "sources", "versions")
 
     def __init__(
-        self, inputs: tuple[tensors.Tensor | None, ...], closure: Closure, of_one: ClosureOfOne | None
+        self, inputs: Sequence[tensors.Tensor | None], closure: Closure, of_one: ClosureOfOne | None = None
     ) -> None:
         self.order = next(_order)
-        self.inputs = inputs
+        self.backend = next(t.backend for t in inputs if t is not None)
+        self.sources = tuple(_source(t) for t in inputs)
         self.versions = tuple(0 if t is None else t.version for t in inputs)
         self.closure: Closure | None = closure
         self.of_one = of_one
+
+
+def _source(t: tensors.Tensor | None) -> Node | tensors.Tensor | None:
+    if t is None or t.node is not None:
+        return None if t is None else t.node
+    return t if t.requires_grad or t.version else None
 
 
 def recording() -> bool:
@@ -86,7 +102,7 @@ def record(
     result = tensors.Tensor(data, backend)
     if _recording.get() and any(t is not None and t.requires_grad for t in inputs):
         result.requires_grad = True
-        result.node = Node(tuple(inputs), closure, of_one)
+        result.node = Node(inputs, closure, of_one)
     return result
 
 
@@ -99,33 +115,42 @@ def walk(root: tensors.Tensor, seed: Any) -> None:
     """
     reached = _reachable(root)
     reached.sort(key=_order_of)
-    gradients: dict[int, Any] = {id(root): seed}
+    gradients: dict[int, Any] = {id(root.node): seed}
+    del seed
     while reached:
-        result = reached.pop()
-        node = result.node
-        if node is None or node.closure is None:
+        node = reached.pop()
+        closure, of_one, sources = node.closure, node.of_one, node.sources
+        node.closure, node.of_one, node.sources = None, None, ()
+        if closure is None or id(node) not in gradients:
             continue
-        closure, of_one, inputs = node.closure, node.of_one, node.inputs
-        node.closure, node.of_one, node.inputs = None, None, ()
-        if id(result) not in gradients:
-            continue
-        dy = gradients.pop(id(result))
-        wanted = [t if t is not None and t.requires_grad else None for t in inputs]
-        targets = _targets(wanted)
-        found = of_one(targets) if dy is None and of_one is not None else closure(dy, targets)
-        for t, target, gradient in zip(wanted, targets, found, strict=True):
-            if t is None or gradient is None:
-                continue
-            if t.node is None:
-                _note(t)
-                t.receive_gradient(gradient, gradient is target)
-            else:
-                other = gradients.get(id(t))
-                gradients[id(t)] = gradient if other is None else t.add_arrays(other, gradient)
+        targets = _targets(sources)
+        if of_one is not None and gradients[id(node)] is None:
+            _deliver(sources, targets, of_one(targets), gradients)
+        else:
+            # The gradient is handed over and not kept here, so that the closure can free it.
+            _deliver(sources, targets, closure(gradients.pop(id(node)), targets), gradients)
 
 
-def _order_of(t: tensors.Tensor) -> int:
-    return -1 if t.node is None else t.node.order
+def _deliver(
+    sources: Sequence[Node | tensors.Tensor | None],
+    targets: Sequence[Any],
+    found: Sequence[Any],
+    gradients: dict[int, Any],
+) -> None:
+    """Take the gradients of a node's inputs to where these come from."""
+    for source, target, gradient in zip(sources, targets, found, strict=True):
+        if source is None or gradient is None:
+            continue
+        if isinstance(source, Node):
+            other = gradients.get(id(source))
+            gradients[id(source)] = gradient if other is None else tensors.add_arrays(source.backend, other, gradient)
+        elif source.requires_grad:
+            _note(source)
+            source.receive_gradient(gradient, gradient is target)
+
+
+def _order_of(node: Node) -> int:
+    return node.order
 
 
 def _note(leaf: tensors.Tensor) -> None:
@@ -134,30 +159,34 @@ def _note(leaf: tensors.Tensor) -> None:
         found.append(ref(leaf))
 
 
-def _reachable(root: tensors.Tensor) -> list[tensors.Tensor]:
-    found: dict[int, tensors.Tensor] = {}
-    stack = [root]
+def _reachable(root: tensors.Tensor) -> list[Node]:
+    found: dict[int, Node] = {}
+    stack: list[Node | tensors.Tensor | None] = [root.node]
     while stack:
-        t = stack.pop()
-        if t.node is None or id(t) in found:
+        node = stack.pop()
+        if not isinstance(node, Node) or id(node) in found:
             continue
-        if t.node.closure is None:
+        if node.closure is None:
             raise RuntimeError("backward: this graph has had its backward pass; run the forward pass again")
-        for i, version in zip(t.node.inputs, t.node.versions, strict=True):
-            if i is not None and i.version != version:
+        for source, version in zip(node.sources, node.versions, strict=True):
+            if isinstance(source, tensors.Tensor) and source.version != version:
                 raise RuntimeError(
-                    f"backward: {i.label} was changed after the forward pass that used it; run the forward pass again"
+                    f"backward: {source.label} was changed after the forward pass that used it; run the forward pass "
+                    "again"
                 )
-        found[id(t)] = t
-        stack += [i for i in t.node.inputs if i is not None and i.requires_grad]
+        found[id(node)] = node
+        stack += node.sources
     return list(found.values())
 
 
-def _targets(wanted: Sequence[tensors.Tensor | None]) -> list[Any]:
+def _targets(sources: Sequence[Node | tensors.Tensor | None]) -> list[Any]:
     """Where each input's gradient may be written directly: once per leaf, because the second adds to the first."""
     seen: set[int] = set()
     targets = []
-    for t in wanted:
-        targets.append(None if t is None or t.node is not None or id(t) in seen else t.gradient_target())
-        seen.add(id(t))
+    for source in sources:
+        target = None
+        if isinstance(source, tensors.Tensor) and source.requires_grad and id(source) not in seen:
+            target = source.gradient_target()
+        targets.append(target)
+        seen.add(id(source))
     return targets

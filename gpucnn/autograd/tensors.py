@@ -200,7 +200,7 @@ class Tensor:
     def receive_gradient(self, gradient: Any, written: bool) -> None:
         """Add a gradient that arrived; `written` says that it was written to `gradient_target()`."""
         if self._grad is not None:
-            self._grad = self.add_arrays(self._grad, gradient)
+            self._grad = add_arrays(self.backend, self._grad, gradient)
         elif written:
             self._grad = gradient
         else:
@@ -208,10 +208,6 @@ class Tensor:
             own = self.backend.empty(self.shape, self.dtype)
             self.backend.copy(own, gradient)
             self._grad = own
-
-    def add_arrays(self, a: Any, b: Any) -> Any:
-        """Return a + b, two gradients of this tensor."""
-        return self.backend.binary_forward(a, b, BinarySpec("add", self.shape, self.shape, self.dtype))
 
     # -- operators (formulas in arithmetic) ------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
@@ -261,6 +257,12 @@ class Tensor:
     def reshape(self, *shape: Any) -> Tensor:
         """Same elements in row-major order under another shape; one size may be -1."""
         return arithmetic.reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+
+
+def add_arrays(backend: Backend, a: Any, b: Any) -> Any:
+    """Return a + b, two arrays of one shape and dtype."""
+    shape = tuple(a.shape)
+    return backend.binary_forward(a, b, BinarySpec("add", shape, shape, str(a.dtype.name)))
 
 
 def tensor(

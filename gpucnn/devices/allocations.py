@@ -88,22 +88,18 @@ def lay_out(log: AllocationLog) -> MemoryLayout:
     """Give every allocation a place that no other one has while it is in use.
 
     Allocations without an end have their place to themselves: nothing else of the step ever lies there. The largest is
-    placed first, each in the smallest gap that holds it, else as low as possible.
+    placed first, each in the smallest gap that holds it, else as low as possible; or each in the first gap, where that
+    needs less.
 
     Source: Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv:2001.03288, greedy by
-    size with best fit.
+    size.
     """
     count = len(log.requests)
     sizes = np.array([_rounded(math.prod(shape) * dtype.itemsize) for shape, dtype in log.requests], np.int64)
     births = np.array([0 if end is None else i for i, end in enumerate(log.ends)], np.int64)
     ends = np.array([count if end is None else end for end in log.ends], np.int64)
-    offsets = np.zeros(count, np.int64)
-    placed = np.zeros(count, bool)
-    for i in sorted(range(count), key=lambda i: (-sizes[i], i)):
-        if sizes[i]:
-            others = np.flatnonzero(placed & (births < ends[i]) & (births[i] < ends))
-            offsets[i] = _best_fit(sizes[i], offsets[others], sizes[others])
-            placed[i] = True
+    layouts = [_placed(sizes, births, ends, smallest=smallest) for smallest in (True, False)]
+    offsets = min(layouts, key=lambda offsets: int((offsets + sizes).max(initial=0)))
     changes = np.zeros(count + 1, np.int64)
     np.add.at(changes, births, sizes)
     np.add.at(changes, ends, -sizes)
@@ -119,16 +115,28 @@ def _rounded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _best_fit(size: int, offsets: np.ndarray, sizes: np.ndarray) -> int:
-    """Return where `size` bytes fit between occupied places, in the smallest gap, else behind the last."""
+def _placed(sizes: np.ndarray, births: np.ndarray, ends: np.ndarray, *, smallest: bool) -> np.ndarray:
+    """Return offsets, the largest allocation placed first, in the smallest gap that holds it or in the first."""
+    offsets = np.zeros(len(sizes), np.int64)
+    placed = np.zeros(len(sizes), bool)
+    for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if sizes[i]:
+            others = np.flatnonzero(placed & (births < ends[i]) & (births[i] < ends))
+            offsets[i] = _gap(sizes[i], offsets[others], sizes[others], smallest)
+            placed[i] = True
+    return offsets
+
+
+def _gap(size: int, offsets: np.ndarray, sizes: np.ndarray, smallest: bool) -> int:
+    """Return where `size` bytes fit between occupied places, in the smallest or first gap, else behind the last."""
     order = np.argsort(offsets, kind="stable")
-    best, best_gap, free = None, None, 0
+    gaps = []
+    free = 0
     for offset, occupied in zip(offsets[order].tolist(), sizes[order].tolist(), strict=True):
-        gap = offset - free
-        if gap >= size and (best_gap is None or gap < best_gap):
-            best, best_gap = free, gap
+        if offset - free >= size:
+            gaps.append((offset - free if smallest else 0, free))
         free = max(free, offset + occupied)
-    return free if best is None else best
+    return min(gaps)[1] if gaps else free
 
 
 class Arena:

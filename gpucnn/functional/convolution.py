@@ -106,17 +106,19 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, al
     y = backend.conv2d_forward(images, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
     wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     epilogue = ActivationSpec(spec.activation, y.size, spec.dtype, spec.slope)
-    kept = y if spec.activation != "linear" else None
+    kept: Any = y if spec.activation != "linear" else None
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
-        dz = dy if kept is None else backend.activation_backward_input(dy, kept, epilogue)
-        dx = (
-            backend.conv2d_backward_input(dz, filters, spec, out=targets[0], algorithm=algorithm) if wanted[0] else None
-        )
-        dw = (
-            backend.conv2d_backward_weight(dz, images, spec, out=targets[1], algorithm=algorithm) if wanted[1] else None
-        )
-        db = backend.conv2d_backward_bias(dz, spec, out=targets[2]) if wanted[2] else None
+        nonlocal kept, images
+        if kept is not None:
+            dy, kept = backend.activation_backward_input(dy, kept, epilogue), None
+        db = backend.conv2d_backward_bias(dy, spec, out=targets[2]) if wanted[2] else None
+        dw = dx = None
+        if wanted[1]:
+            dw = backend.conv2d_backward_weight(dy, images, spec, out=targets[1], algorithm=algorithm)
+        images = None  # the gradient of x may have its memory
+        if wanted[0]:
+            dx = backend.conv2d_backward_input(dy, filters, spec, out=targets[0], algorithm=algorithm)
         return dx, dw, db
 
     return record(y, (x, weight, bias), backward)

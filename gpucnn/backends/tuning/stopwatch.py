@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from statistics import median
 
-from gpucnn.devices.device import AllocationLog, Device
+from gpucnn.devices.allocations import AllocationLog
+from gpucnn.devices.device import Device
 
 ROUNDS = 5
 READINGS = 3

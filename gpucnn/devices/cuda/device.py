@@ -330,7 +330,8 @@ class CudaDevice(Device):
         if sharing is not None and not isinstance(sharing, CudaGraph):
             raise DeviceError("capture: only graphs of one device share their memory")
         if sharing is None:
-            self._return_unused()
+            if allocations.requests:
+                self._return_unused()
             arena = Arena(allocations, lambda nbytes: self._allocate((nbytes,), np.dtype(np.uint8)), self._part)
         else:
             arena = sharing.arena
