@@ -102,11 +102,12 @@ def conv2d(
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, algorithm: str | None) -> Tensor:
-    backend, images, filters = x.backend, x.data, weight.data
-    y = backend.conv2d_forward(images, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
+    backend, filters = x.backend, weight.data
+    y = backend.conv2d_forward(x.data, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
     wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     epilogue = ActivationSpec(spec.activation, y.size, spec.dtype, spec.slope)
-    kept: Any = y if spec.activation != "linear" else None
+    images = x.data if wanted[1] else None
+    kept = y if spec.activation != "linear" else None
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
         nonlocal kept, images

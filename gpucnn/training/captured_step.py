@@ -168,7 +168,8 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
 
     Args:
         step: takes tensors, returns tensors or None (or a tuple, list or dict of them). It must launch only: reading a
-            value from the device inside it raises DeviceError, and so does a gradient left without optimizer step.
+            value from the device inside it raises DeviceError, and so does a gradient left without optimizer step. It
+            must do alike in every call: keeping an array beyond the call in one and not in another is a DeviceError.
 
     Returns:
         A callable with the same arguments. Its results belong to the graph and are overwritten by the next call. Calls
