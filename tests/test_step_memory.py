@@ -15,6 +15,7 @@ from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 from gpucnn.losses import Loss, SparseCategoricalCrossentropy
 from gpucnn.model import step_memory
 from gpucnn.optimizers import SGD, Adam
+from gpucnn.schedules import Cosine
 from gpucnn.training import loop
 from gpucnn.training.captured_step import Recording
 
@@ -26,11 +27,12 @@ def dense(optimizer: str | SGD = "adam") -> Sequential:
 
 
 def test_parameters_gradients_and_moments_by_arithmetic(backend: Backend) -> None:
-    """15 weights and 3 biases: two segments of 256 bytes and their flags; Adam's hyper-parameters and step count."""
+    """15 weights and 3 biases: two segments of 256 bytes and their flags; Adam's numbers, the rate and the clock."""
     found = step_memory(dense(), 7)
     assert (found.batch_size, found.parameters, found.gradients) == (7, 2 * 256 + 2, 512)
-    assert found.moments == 2 * 512 + 5 * 4 + 4
-    assert step_memory(dense(SGD(0.1)), 7).moments == 3 * 4 + 4
+    assert found.moments == 2 * 512 + 4 * 4 + 4 + 3 * 4
+    assert step_memory(dense(SGD(0.1)), 7).moments == 2 * 4 + 4 + 3 * 4
+    assert step_memory(dense(SGD(Cosine(0.1))), 7).moments == 2 * 4 + 2 * 4 + 3 * 4, "a schedule that waits for fit"
     assert found.total == found.parameters + found.gradients + found.moments + found.layout.nbytes
     assert found.layout.peak_bytes <= found.layout.nbytes <= found.layout.requested_bytes
 

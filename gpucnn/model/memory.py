@@ -107,6 +107,7 @@ def step_memory(model: Model, batch_size: int, *, capability: int = 90) -> StepM
     backend = KernelBackend(device)
     with use_backend(backend):
         twin = twin_of(model, backend)
+        twin.optimizer.stretch_schedule(2)  # a schedule without a length has none before `fit`
         target = _target(twin.loss, outputs, count)
 
         def step() -> Tensor:
