@@ -29,10 +29,12 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
     arrays, settings = read_weights(file)
     if settings.get("model") not in _ZOO:
         raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(_ZOO)}")
-    missing = {"input_shape", "classes", "mean", "deviation"} - settings.keys()
+    missing = {"input_shape", "classes", "activation", "mean", "deviation"} - settings.keys()
     if missing:
         raise CheckpointError(f"{file} is not from `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
-    model = _ZOO[settings["model"]](tuple(settings["input_shape"]), settings["classes"])
+    model = _ZOO[settings["model"]](
+        tuple(settings["input_shape"]), settings["classes"], activation=settings["activation"]
+    )
     try:
         model.load_state_dict(arrays)
     except ValueError as error:

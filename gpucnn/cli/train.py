@@ -10,6 +10,7 @@ from gpucnn import optimizers, schedules, zoo
 from gpucnn.cli.options import backend_option, data_options, load_dataset
 from gpucnn.datasets import Preparation
 from gpucnn.generator import seed as set_seed
+from gpucnn.specs import ACTIVATIONS
 from gpucnn.training import save_weights
 
 WEIGHTS = "model.safetensors"
@@ -19,6 +20,13 @@ FIELD = (32, 32)
 
 @click.command(name="train")
 @data_options
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    default="silu",
+    show_default=True,
+    help="Of the hidden layers; with relu, convolution and pooling are one launch.",
+)
 @click.option("--epochs", type=click.IntRange(0), default=3, show_default=True, help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images a step.")
 @click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True)
@@ -36,6 +44,7 @@ FIELD = (32, 32)
 def command(
     dataset: str,
     data_dir: Path | None,
+    activation: str,
     epochs: int,
     batch_size: int,
     optimizer: str,
@@ -53,7 +62,7 @@ def command(
     prepare = Preparation.of(train_images, FIELD)
     x_train, x_test = prepare(train_images), prepare(test_images)
     set_seed(seed)
-    model = zoo.lenet5(x_train.shape[1:])
+    model = zoo.lenet5(x_train.shape[1:], activation=activation)
     model.compile(optimizer=chosen, loss="sparse_categorical_crossentropy", metrics=["acc"])
     click.echo(
         f"lenet5, {sum(p.size for p in model.parameters()):,} parameters, on {model.backend.name}; "
@@ -66,6 +75,7 @@ def command(
         "model": "lenet5",
         "input_shape": list(x_train.shape[1:]),
         "classes": 10,
+        "activation": activation,
         "mean": prepare.mean,
         "deviation": prepare.deviation,
         "dataset": dataset,

@@ -37,7 +37,8 @@ def run(settings: Settings, outcome: Outcome) -> None:
         return
     seeds, epochs, batch = ((0,), 2, 8) if settings.tiny else (_SEEDS, _EPOCHS, _BATCH)
     table = outcome.table(
-        f"LeNet-5, {epochs} epochs, batch {batch}, Adam 1e-3 falling along a cosine, {len(train[0]):,} training images"
+        f"LeNet-5 with SiLU, {epochs} epochs, batch {batch}, Adam 1e-3 falling along a cosine, "
+        f"{len(train[0]):,} training images"
         + (" (drawn digits on the EMULATED device)" if settings.tiny else ""),
         ["seed", "test accuracy", *(f"epoch {i + 1}, seconds" for i in range(epochs)), "images a second, last epoch"],
     )
@@ -74,7 +75,7 @@ def _train(train: Split, seed: int, epochs: int, batch: int) -> tuple[Any, dict[
     import gpucnn
 
     gpucnn.seed(seed)
-    model = gpucnn.zoo.lenet5(_SHAPE)
+    model = gpucnn.zoo.lenet5(_SHAPE, activation="silu")
     model.compile(optimizer=gpucnn.optimizers.Adam(gpucnn.schedules.Cosine(1e-3)), metrics=["acc"])
     return model, model.fit(*train, batch_size=batch, epochs=epochs, verbose=0).history
 
@@ -88,7 +89,7 @@ def _check_weight_file(outcome: Outcome, model: Any, test: Split, expected: dict
         return
     with tempfile.TemporaryDirectory() as folder:
         gpucnn.save_weights(model, Path(folder) / "model.safetensors")
-        other = gpucnn.zoo.lenet5(_SHAPE)
+        other = gpucnn.zoo.lenet5(_SHAPE, activation="silu")
         other.compile(metrics=["acc"])
         gpucnn.load_weights(other, Path(folder) / "model.safetensors")
     result = other.evaluate(*test, batch_size=500, return_dict=True)
