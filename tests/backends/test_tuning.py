@@ -375,7 +375,7 @@ def test_a_tuned_convolution_has_the_bits_of_an_untuned_one(backend_of: Callable
     device = EmulatedDevice()
     backend = KernelBackend(device)
     backend.launcher = Launcher(device, tune="on")
-    spec = Conv2dSpec.of((2, 6, 6, 4), (8, 3, 3, 4), "float32")
+    spec = Conv2dSpec.of((2, 6, 6, 8), (8, 3, 3, 8), "float32")
     random = np.random.default_rng(3)
     x, dy = (random.standard_normal(shape).astype(np.float32) for shape in (spec.x_shape, spec.y_shape))
     expected = untuned.conv2d_backward_weight(untuned.from_host(dy), untuned.from_host(x), spec)

@@ -184,7 +184,7 @@ def _choice(situation: Situation, plan: Plan, reason: str) -> Choice:
 def _tuned_choice(situation: Situation, usable: Sequence[Plan], outcome: Outcome, reason: str) -> Choice:
     plan = _named(outcome.plan, usable)
     if not outcome.seconds:
-        reason += ": the only one that agrees with the direct kernel"
+        reason += f": the only one that {'agrees with the direct kernel' if outcome.excluded else 'adds so'}"
     return Choice(
         situation, plan.name, plan.summation, plan.requires, reason, dict(outcome.seconds), dict(outcome.excluded)
     )
