@@ -89,7 +89,15 @@ class Backend(ABC):
     @property
     @abstractmethod
     def capturing(self) -> bool:
-        """Whether a capture is under way in the calling thread."""
+        """Whether the calling thread captures or prepares a step, which may only launch."""
+
+    @abstractmethod
+    def prepare(self, step: Callable[[], Any]) -> None:
+        """Compile all at once what a step needs, where anything is compiled.
+
+        The step's Python runs once and nothing is launched or copied, so its results hold no values. Reading one of
+        them raises DeviceError. It must leave the host as it found it, as a step that is captured does.
+        """
 
     @abstractmethod
     def allocation_log(self) -> AbstractContextManager[AllocationLog]:

@@ -14,6 +14,7 @@ from gpucnn.backends.kernel_training import TrainingKernels
 from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Device, Graph
+from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
@@ -66,10 +67,13 @@ class KernelBackend(TrainingKernels):
         return self.device.from_dlpack(source)
 
     def to_host(self, array: Array) -> np.ndarray:
+        if self.launcher.rehearsing:
+            raise DeviceError("to_host: not possible while a step is prepared; a step only launches")
         return self.device.to_host(array)
 
     def copy(self, target: Array, source: Array) -> None:
-        self.device.copy(target, source)
+        if not self.launcher.rehearsing:
+            self.device.copy(target, source)
 
     def owns(self, array: object) -> bool:
         return self.device.owns(array)
@@ -79,7 +83,12 @@ class KernelBackend(TrainingKernels):
 
     @property
     def capturing(self) -> bool:
-        return self.device.capturing
+        return self.device.capturing or self.launcher.rehearsing
+
+    def prepare(self, step: Callable[[], Any]) -> None:
+        with self.launcher.rehearsal() as kernels:
+            step()
+        self.device.prepare(list(kernels))
 
     def allocation_log(self) -> AbstractContextManager[AllocationLog]:
         return self.device.allocation_log()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from gpucnn.devices.bound_launches import BoundLaunches
 from gpucnn.devices.device import Array, Device
 from gpucnn.devices.launch_guard import GuardedKernel
 from gpucnn.errors import DeviceError
-from gpucnn.kernel_source import compose
+from gpucnn.kernel_source import KernelSource, compose
 from gpucnn.plans import Launch, Plan
 from gpucnn.specs import Spec
 
@@ -59,6 +60,7 @@ class Launcher:
         self._capacity = capacity
         self._bound: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
         self._lock = threading.Lock()
+        self._rehearsals: dict[int, dict[tuple[KernelSource, str], None]] = {}
         self._kernels: dict[tuple[str, tuple[tuple[str, object], ...], str, int], GuardedKernel] = {}
 
     def candidates(self, operation: str, spec: Spec, alignment: int = VECTOR_BYTES) -> list[Plan]:
@@ -105,12 +107,41 @@ class Launcher:
         """
         addresses = self._addresses(operands)
         alignment = VECTOR_BYTES if all(a % VECTOR_BYTES == 0 for a in addresses.values()) else 1
+        if self.rehearsing:
+            self._rehearse(operation, spec, alignment, algorithm)
+            return
         bound = self._lookup(operation, spec, alignment, algorithm, operands)
         workspace = bound.workspace_in(self.device.empty)
         if workspace is not None:
             operands = {**operands, "workspace": workspace}
             addresses["workspace"] = self.device.address(workspace)
         bound.launches(operands, addresses)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[Mapping[tuple[KernelSource, str], None]]:
+        """Launch nothing that the calling thread runs inside the `with` block; collect what it would compile."""
+        if self.rehearsing:
+            raise DeviceError("a step is being rehearsed already")
+        collected = self._rehearsals[threading.get_ident()] = {}
+        try:
+            yield collected
+        finally:
+            del self._rehearsals[threading.get_ident()]
+
+    @property
+    def rehearsing(self) -> bool:
+        """Whether the calling thread launches nothing."""
+        return bool(self._rehearsals) and threading.get_ident() in self._rehearsals
+
+    def _rehearse(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> None:
+        with self._lock:
+            if (operation, spec.sized(), alignment, algorithm) in self._bound:
+                return
+        usable = self._usable(operation, spec, alignment)
+        collected = self._rehearsals[threading.get_ident()]
+        for plan in self._chooser.prospects(operation, spec, alignment, usable, algorithm):
+            for launch in plan.launches:
+                collected[compose(launch.file, dict(launch.macros)), launch.entry] = None
 
     def _addresses(self, operands: Mapping[str, Any]) -> dict[str, int]:
         address = self.device.address

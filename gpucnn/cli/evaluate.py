@@ -8,15 +8,12 @@ from typing import Any
 
 import click
 
-from gpucnn import zoo
-from gpucnn.cli.options import backend_option, data_options, load_dataset
+from gpucnn.cli.options import MODELS, backend_option, data_options, load_dataset
 from gpucnn.cli.train import WEIGHTS
 from gpucnn.datasets import Preparation
 from gpucnn.errors import CheckpointError
 from gpucnn.model import Model
 from gpucnn.training.weights import read_weights
-
-_ZOO = {"lenet5": zoo.lenet5}
 
 
 def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
@@ -27,12 +24,12 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
     """
     file = path / WEIGHTS if path.is_dir() else path
     arrays, settings = read_weights(file)
-    if settings.get("model") not in _ZOO:
-        raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(_ZOO)}")
+    if settings.get("model") not in MODELS:
+        raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(MODELS)}")
     missing = {"input_shape", "classes", "activation", "mean", "deviation"} - settings.keys()
     if missing:
         raise CheckpointError(f"{file} is not from `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
-    model = _ZOO[settings["model"]](
+    model = MODELS[settings["model"]](
         tuple(settings["input_shape"]), settings["classes"], activation=settings["activation"]
     )
     try:

@@ -1,4 +1,4 @@
-"""`gpucnn kernels`: what the compiler makes of a model's kernels, without a GPU."""
+"""`gpucnn kernels`: what the compiler makes of a model's kernels, and which plans run, without a GPU if need be."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ import sys
 from typing import Any
 
 import click
-import numpy as np
+from click.core import ParameterSource
 
-from gpucnn import zoo
-from gpucnn.autograd import tensor
 from gpucnn.backends import use_backend
-from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.cli.options import MODELS
+from gpucnn.cli.plans import kernel_backend, plan_rows, print_plans, training_step, untuned
 from gpucnn.devices import nvrtc
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.limits import CAPABILITIES, limits_of
 
 
-def step_modules(capability: int, batch_size: int) -> NullDevice:
-    """Return a null device that has seen one LeNet-5 training step: its modules and its launches."""
+def step_modules(capability: int, batch_size: int, model: str = "lenet5") -> NullDevice:
+    """Return a null device that has seen one training step of a model: its modules and its launches."""
     device = NullDevice(limits_of(capability))
-    with use_backend(KernelBackend(device)):
-        model = zoo.lenet5()
-        model.compile()
+    with use_backend(untuned(device)):
+        step = training_step(model, batch_size)
         device.launches.clear()
-        labels = tensor(np.zeros(batch_size, np.int32))
-        model.train_step(tensor(np.zeros((batch_size, 28, 28, 1), np.float32)), labels)
+        step()
     return device
 
 
-def report(arch: str, batch_size: int) -> list[dict[str, Any]]:
-    """Compile the kernels of a LeNet-5 step for an architecture; return one row for each entry launched.
+def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, Any]]:
+    """Compile the kernels of a model's step for an architecture; return one row for each entry launched.
 
     Raises:
         DeviceError: there is no NVRTC.
@@ -41,7 +38,7 @@ def report(arch: str, batch_size: int) -> list[dict[str, Any]]:
     missing = nvrtc.available()
     if missing is not None:
         raise DeviceError(missing)
-    device = step_modules(int(arch.removeprefix("sm_")), batch_size)
+    device = step_modules(int(arch.removeprefix("sm_")), batch_size, model)
     modules = list(device.modules.items())
     rows: list[dict[str, Any]] = []
     with click.progressbar(modules, label=f"compiling for {arch}", file=sys.stderr) as bar:
@@ -70,14 +67,40 @@ def report(arch: str, batch_size: int) -> list[dict[str, Any]]:
     show_default=True,
     help="Architecture to compile for.",
 )
+@click.option("--model", type=click.Choice(tuple(MODELS)), default="lenet5", show_default=True, help="Whose step.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images of the step.")
+@click.option("--plans", is_flag=True, help="Show which plan each operation runs, and why; nothing is compiled for it.")
+@click.option(
+    "--backend",
+    type=click.Choice(["cuda", "emulated"]),
+    help="With --plans: take a step there, tuned as GPUCNN_TUNE says, instead of asking what --arch would run untuned.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def command(arch: str, batch_size: int, as_json: bool) -> None:
-    """Compile the kernels of a LeNet-5 training step with NVRTC and report registers, spills and shared memory."""
-    rows = report(arch, batch_size)
+@click.pass_context
+def command(
+    ctx: click.Context, arch: str, model: str, batch_size: int, plans: bool, backend: str | None, as_json: bool
+) -> None:
+    """Compile the kernels of a training step with NVRTC and report registers, spills and shared memory; or show its
+    plans.
+    """
+    if backend is not None and not plans:
+        raise click.UsageError("--backend goes with --plans: registers are those of --arch")
+    if backend is not None and ctx.get_parameter_source("arch") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--arch and --backend exclude each other: a backend has an architecture")
+    if plans:
+        null = NullDevice(limits_of(int(arch.removeprefix("sm_"))))
+        rows = plan_rows(untuned(null) if backend is None else kernel_backend(backend), model, batch_size)
+    else:
+        rows = report(arch, batch_size, model)
     if as_json:
         click.echo(json.dumps(rows))
-        return
+    elif plans:
+        print_plans(rows)
+    else:
+        _print_registers(rows)
+
+
+def _print_registers(rows: list[dict[str, Any]]) -> None:
     click.echo(f"{'entry':<52}{'registers':>10}{'spills':>8}{'shared':>8}{'stack':>7}{'launches':>10}")
     for row in rows:
         click.echo(

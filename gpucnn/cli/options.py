@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from gpucnn import backends
+from gpucnn import backends, zoo
 from gpucnn.datasets import digits, mnist
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATASETS = ("mnist", "digits")
+MODELS = {"lenet5": zoo.lenet5}
+"""Builders of the models that commands know, by name; they take (input_shape, classes)."""
 
 
 def backend_option(command: F) -> F:

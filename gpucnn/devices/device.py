@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 import numpy as np
 
 from gpucnn.devices.allocations import AllocationLog, MemoryLayout
-from gpucnn.errors import DeviceError
+from gpucnn.errors import DeviceError, KernelError
 from gpucnn.kernel_source import KernelSource
 from gpucnn.limits import DeviceLimits
 
@@ -97,6 +97,15 @@ class Device(ABC):
     @abstractmethod
     def compile(self, source: KernelSource, entry: str) -> Kernel:
         """Return the compiled entry; the same text is compiled once. KernelError carries the compiler's log."""
+
+    def prepare(self, kernels: Iterable[tuple[KernelSource, str]]) -> None:
+        """Compile texts, given with an entry of each, so that `compile` finds them; at once where that is quicker.
+
+        A text that does not compile is left to `compile`.
+        """
+        for kernel in kernels:
+            with suppress(KernelError):
+                self.compile(*kernel)
 
     @abstractmethod
     def allocation_log(self) -> AbstractContextManager[AllocationLog]:

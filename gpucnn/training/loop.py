@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ import numpy as np
 
 from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
+from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferred_softmax
 from gpucnn.metrics import Totals
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
+
+_log = logging.getLogger("gpucnn")
 
 LAUNCH_SECONDS = 0.25
 """How long one graph launch may last: interrupts and callbacks act between launches."""
@@ -61,12 +65,15 @@ class EpochRunner:
         self._totals = Totals(self._backend)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
         step = partial(_train_on_next, model, self._data, self._totals, self._batch)
+        self._step = step
         self._recording = Recording(step, self._backend) if self._backend.captures else None
+        self._prepared = False
         self._repeat = 0
         self._captured = False
 
     def run(self, epoch: int) -> Iterator[int]:
         """Train one epoch, yielding the number of rows done after every launch."""
+        self._prepare()
         self._data.start(batch_order(self._data.count, seed=self._seed, epoch=epoch, shuffle=self._shuffle))
         self._totals.reset()
         left = self.steps
@@ -81,6 +88,19 @@ class EpochRunner:
     def read(self) -> tuple[float, float, int]:
         """Return the epoch's mean loss, accuracy and rows so far."""
         return self._totals.read()
+
+    def _prepare(self) -> None:
+        """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
+        if self._prepared:
+            return
+        self._prepared = True
+        try:
+            self._backend.prepare(self._step)
+        except DeviceError as error:  # a model that reads a value: the eager steps can
+            _log.info("fit: the step's kernels were not compiled ahead: %s", error)
+        finally:
+            for buffer in self._model.optimizer.buffers:
+                buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
 
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""

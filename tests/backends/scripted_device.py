@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.device import AllocationLog
+from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import KernelSource

@@ -19,7 +19,7 @@ from gpucnn.backends.tuning import Choice, mode_for
 from gpucnn.backends.tuning.stopwatch import seconds_of
 from gpucnn.devices.emulated import EmulatedDevice
 from gpucnn.errors import DeviceError, KernelError
-from gpucnn.specs import AdamSpec, ArraySpec, Conv2dSpec, CrossEntropySpec, MatmulSpec, Pool2dSpec
+from gpucnn.specs import ArraySpec, Conv2dSpec, CrossEntropySpec, MatmulSpec, Pool2dSpec
 
 DIRECT = ("direct/32x32x16", "direct/64x64x16", "direct/128x128x16", "direct/64x16x16", "direct/16x64x16")
 GUESS = DIRECT[0]
@@ -330,11 +330,9 @@ def test_nothing_is_tuned_inside_a_capture() -> None:
 def test_updates_are_never_tuned() -> None:
     device = ScriptedDevice()
     backend = tuned(device)
-    spec = AdamSpec(64, False, "float32")
-    flat = [backend.empty((64,), "float32") for _ in range(4)]
-    others = backend.empty((1,), "uint8"), backend.empty((5,), "float32"), backend.empty((1,), "int32")
-    backend.adam_update(*flat, *others, spec)
-    assert device.runs == ["adam_update"] and choice(backend).reason == "first guess: updates are never tried"
+    target, source = backend.empty((64,), "float32"), backend.empty((64,), "float32")
+    backend.accumulate_update(target, source, ArraySpec(64, "float32"))
+    assert device.runs == ["accumulate_update"] and choice(backend).reason == "first guess: updates are never tried"
 
 
 def test_without_memory_the_first_guess_runs(caplog: pytest.LogCaptureFixture) -> None:
@@ -377,7 +375,7 @@ def test_a_tuned_convolution_has_the_bits_of_an_untuned_one(backend_of: Callable
     device = EmulatedDevice()
     backend = KernelBackend(device)
     backend.launcher = Launcher(device, tune="on")
-    spec = Conv2dSpec.of((2, 6, 6, 4), (8, 3, 3, 4), "float32")
+    spec = Conv2dSpec.of((2, 6, 6, 8), (8, 3, 3, 8), "float32")
     random = np.random.default_rng(3)
     x, dy = (random.standard_normal(shape).astype(np.float32) for shape in (spec.x_shape, spec.y_shape))
     expected = untuned.conv2d_backward_weight(untuned.from_host(dy), untuned.from_host(x), spec)
@@ -398,7 +396,7 @@ def test_labels_keep_their_meaning_in_a_trial(backend_of: Callable[[str], Backen
     arrays = (np.zeros((3, 5), np.float32), np.array([0, 4, 2], np.int32), np.ones(5, np.float32))
     loss, *_ = backend.cross_entropy_forward(*(backend.from_host(array) for array in arrays), spec)
     assert backend.to_host(loss) == pytest.approx(np.log(5), rel=1e-6)
-    assert choice(backend).seconds.keys() == {"warp", "direct"} and not choice(backend).excluded
+    assert choice(backend).seconds.keys() >= {"warp", "direct"} and not choice(backend).excluded
 
 
 def test_memory_beside_a_step_is_not_to_be_had_inside_one(backend_of: Callable[[str], Backend]) -> None:

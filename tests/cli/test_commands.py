@@ -13,9 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gpucnn import backends
+from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.cli import main
 from gpucnn.datasets import digits, write_idx
 from gpucnn.devices import nvrtc
+from gpucnn.devices.emulated import EmulatedDevice
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -149,10 +151,70 @@ def test_kernels_reports_registers_and_no_spills():
         pytest.skip(str(nvrtc.available()))
     rows = json.loads(run("kernels", "--arch", "sm_90", "--batch-size", "8", "--json").stdout)
     entries = {row["entry"] for row in rows}
-    assert any(entry.startswith("conv2d_backward_weight") for entry in entries)
+    assert any(entry.startswith("conv") and "_backward_weight" in entry for entry in entries)
     assert "adam_update" in entries
     assert all(row["registers"] > 0 and row["spill_bytes"] == 0 for row in rows), rows
     assert len(rows) <= sum(row["launches"] for row in rows) <= 26  # tests/test_launches.py
+
+
+def test_kernels_shows_the_plans_of_an_architecture():
+    rows = json.loads(run("kernels", "--plans", "--batch-size", 8, "--arch", "sm_75", "--json").stdout)
+    shown = run("kernels", "--model", "lenet5", "--plans", "--batch-size", 8, "--arch", "sm_75")
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == ["operation", "plan", "requires", "reason"] and len(lines) == len(rows) + 1
+    for row, line in zip(rows, lines[1:], strict=True):
+        assert line.split()[:3] == [row["operation"], row["plan"], row["requires"]] and row["reason"] in line
+        assert row["reason"] == "first guess: tuning is off" and row["requires"] == "sm_75" and not row["seconds"]
+        assert "Spec(" in row["spec"] and row["batch"] >= 1 and row["alignment"] == 16 and row["summation"]
+    assert {"matmul_forward", "cross_entropy_forward", "adam_update"} <= {row["operation"] for row in rows}
+
+
+def test_plans_of_the_null_device_are_untuned_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("GPUCNN_TUNE", "full")
+    rows = json.loads(run("kernels", "--plans", "--batch-size", 8, "--json").stdout)
+    assert {row["reason"] for row in rows} == {"first guess: tuning is off"}
+
+
+def test_kernels_shows_what_was_measured_and_excluded(monkeypatch):
+    choice = {
+        "operation": "conv2d_forward", "plan": "a/1", "reason": "tuned", "requires": "sm_80",
+        "seconds": {"b": 2e-5, "a/1": 1.25e-5}, "excluded": {"c": "y: 1 of 2 elements differ"},
+    }  # fmt: skip
+    asked = []
+    monkeypatch.setattr("gpucnn.cli.kernels.kernel_backend", lambda name: asked.append(name))
+    monkeypatch.setattr("gpucnn.cli.kernels.plan_rows", lambda *_: [choice])
+    shown = run("kernels", "--plans", "--backend", "cuda").stdout.splitlines()
+    assert [line.split() for line in shown[1:]] == [
+        ["conv2d_forward", "a/1", "sm_80", "tuned"],
+        ["a/1", "12.5", "us"],
+        ["b", "20.0", "us"],
+        ["c", "excluded:", "y:", "1", "of", "2", "elements", "differ"],
+    ]
+    assert asked == ["cuda"]
+
+
+def test_plans_of_a_backend_are_those_of_a_step_on_it(backend_of, monkeypatch):
+    backend_of("emulated")
+    backend = KernelBackend(EmulatedDevice())
+    monkeypatch.setattr("gpucnn.cli.plans.get_backend", lambda name: backend)
+    shown = run("kernels", "--plans", "--backend", "emulated", "--batch-size", 1)
+    assert shown.exit_code == 0, shown.output
+    assert "matmul_forward" in shown.stdout and "first guess: tuning is off" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--backend", "emulated"), "--backend goes with --plans"),
+        (("--plans", "--backend", "emulated", "--arch", "sm_80"), "--arch and --backend exclude each other"),
+        (("--plans", "--backend", "numpy"), "'numpy' is not one of 'cuda', 'emulated'"),
+        (("--model", "lenet6"), "'lenet6' is not 'lenet5'"),
+    ],
+)
+def test_kernels_refuses_options_that_do_not_go_together(options, message):
+    result = run("kernels", *options)
+    assert result.exit_code == 2 and message in result.output
 
 
 def test_output_piped_to_a_file_has_rows_and_no_control_codes(small_mnist, tmp_path):

@@ -115,7 +115,7 @@ def test_tuning_compares_and_times_by_graphs_and_changes_no_bits(
     cuda: KernelBackend, cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("gpucnn.backends.tuning.outcome_cache.cache_directory", lambda: tmp_path)
-    spec = Conv2dSpec.of((2, 6, 6, 4), (8, 3, 3, 4), "float32")
+    spec = Conv2dSpec.of((2, 6, 6, 8), (8, 3, 3, 8), "float32")
     random = np.random.default_rng(3)
     dy, x = (random.standard_normal(shape).astype(np.float32) for shape in (spec.y_shape, spec.x_shape))
     results = []

@@ -312,3 +312,47 @@ def test_allocation_logs_nest_and_belong_to_a_thread(device: CudaDevice) -> None
     device.empty((5,), FLOAT32)
     assert inner.requests == [((2, 2), np.dtype(np.int32))]
     assert outer.requests == [((1,), FLOAT32), ((2, 2), np.dtype(np.int32))]
+
+
+# -- compiling at once -----------------------------------------------------------------------------------------------
+def texts(count: int) -> list[tuple[KernelSource, str]]:
+    found = []
+    for i in range(count):
+        text = f"// {i}\n{TEXT}"
+        found.append((KernelSource(f"scale{i}.cu", text, (), entries(text)), "scale"))
+    return found
+
+
+def test_prepared_texts_are_not_compiled_again(device: CudaDevice, compiler: FakeNvrtc) -> None:
+    device.prepare(texts(3))
+    assert len(compiler.compiled) == 3
+    for source, entry in texts(3):
+        device.compile(source, entry)
+        device.compile(source, "increment_update")
+    assert len(compiler.compiled) == 3
+
+
+def test_texts_compile_at_the_same_time_and_each_once(
+    device: CudaDevice, compiler: FakeNvrtc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=30)
+    compile_text = compiler.compile
+
+    def wait_and_compile(text: str, name: str, arch: str) -> tuple[bytes | None, str]:
+        together.wait()
+        return compile_text(text, name, arch)
+
+    monkeypatch.setattr(compiler, "compile", wait_and_compile)
+    threads = [threading.Thread(target=device.compile, args=kernel) for kernel in texts(2) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(compiler.compiled) == 2 and not together.broken
+
+
+def test_nothing_is_prepared_during_capture(device: CudaDevice) -> None:
+    with device.allocation_log() as log:
+        pass
+    with pytest.raises(DeviceError, match="prepare: not possible while a step is captured"):
+        device.capture(lambda: device.prepare(texts(1)), log)

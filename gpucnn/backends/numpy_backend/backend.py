@@ -110,6 +110,9 @@ class NumpyBackend(Backend):
     def synchronize(self) -> None:
         """Return at once: operations are complete when they return."""
 
+    def prepare(self, step: Callable[[], Any]) -> None:
+        """Return at once: nothing is compiled."""
+
     @property
     def capturing(self) -> bool:
         """False: nothing is captured."""

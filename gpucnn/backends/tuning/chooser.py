@@ -31,7 +31,7 @@ class Chooser:
         self._tuner = None if mode == "off" else Tuner(device, mode, bind)
         self._choosing = threading.RLock()
         self._guesses: dict[Situation, str] = {}
-        self._outcomes: dict[Situation, dict[int, Outcome]] = {}
+        self._outcomes: dict[Situation, dict[int, tuple[Outcome, str]]] = {}
         self._pins: dict[str, Mapping[str, str]] = {}
         self._choices: dict[tuple[Situation, str | None], Choice] = {}
 
@@ -63,6 +63,22 @@ class Chooser:
                 found, stands = self._tuned(situation, spec, usable, operands)
             self._choices[situation, algorithm] = found
         return _named(found.plan, usable), stands
+
+    def prospects(
+        self, operation: str, spec: Spec, alignment: int, usable: Sequence[Plan], algorithm: str | None
+    ) -> Sequence[Plan]:
+        """Return the plans that `choose` would run or try, for compiling them ahead; nothing is chosen."""
+        situation = Situation.of(operation, spec, alignment, frozenset(plan.name for plan in usable))
+        with self._choosing:
+            found = self._asked_for(situation, usable, algorithm) or self._pinned(situation, usable)
+            tried = usable if self._tuner is None else self._tuner.candidates(operation, usable)
+            if found is None and self._tuner is not None and not isinstance(tried, str):
+                found = self._found(situation, usable, tried)
+                if found is None:
+                    return tried
+            if found is None:
+                found = self._first_guess(situation, usable, "compiled ahead")
+        return [_named(found.plan, usable)]
 
     def choices(self) -> list[Choice]:
         """Return every choice made so far, in order."""
@@ -118,23 +134,33 @@ class Chooser:
         tried = self._tuner.candidates(situation.operation, usable)
         if isinstance(tried, str):
             return self._first_guess(situation, usable, tried), True
-        outcomes = self._outcomes.setdefault(situation.of_any_batch(), {})
-        batch = situation.batch
-        larger = min((b for b in outcomes if b >= batch), default=None)  # a last, smaller batch compiles nothing
-        names = {plan.name for plan in tried}
-        if larger is not None and outcomes[larger].plan in names:
-            reason = "tuned" if larger == batch else f"tuned for a batch of {larger}"
-            return _tuned_choice(situation, usable, outcomes[larger], reason), True
-        outcome: Outcome | str | None = self._tuner.known(situation, tried)
-        reason = "tuned before"
-        if outcome is None:
-            if self._device.capturing:
-                return self._first_guess(situation, usable, "first met inside a capture"), False
-            outcome, reason = self._tuner.try_out(situation, spec, tried, usable[0], operands), "tuned"
+        found = self._found(situation, usable, tried)
+        if found is not None:
+            return found, True
+        if self._device.capturing:
+            return self._first_guess(situation, usable, "first met inside a capture"), False
+        outcome = self._tuner.try_out(situation, spec, tried, usable[0], operands)
         if isinstance(outcome, str):
             return self._first_guess(situation, usable, outcome), True
-        outcomes[batch] = outcome
-        return _tuned_choice(situation, usable, outcome, reason), True
+        self._remember(situation, outcome, "tuned")
+        return _tuned_choice(situation, usable, outcome, "tuned"), True
+
+    def _found(self, situation: Situation, usable: Sequence[Plan], tried: Sequence[Plan]) -> Choice | None:
+        """Return what this process or an earlier one found by trying, for this batch or, here, for a larger one."""
+        outcomes = self._outcomes.get(situation.of_any_batch(), {})
+        larger = min((b for b in outcomes if b >= situation.batch), default=None)  # a last, smaller batch tries nothing
+        if larger is not None and outcomes[larger][0].plan in {plan.name for plan in tried}:
+            outcome, reason = outcomes[larger]
+            reason = reason if larger == situation.batch else f"tuned for a batch of {larger}"
+            return _tuned_choice(situation, usable, outcome, reason)
+        known = None if self._tuner is None else self._tuner.known(situation, tried)
+        if known is None:
+            return None
+        self._remember(situation, known, "tuned before")
+        return _tuned_choice(situation, usable, known, "tuned before")
+
+    def _remember(self, situation: Situation, outcome: Outcome, reason: str) -> None:
+        self._outcomes.setdefault(situation.of_any_batch(), {})[situation.batch] = outcome, reason
 
     def _first_guess(self, situation: Situation, usable: Sequence[Plan], why: str) -> Choice:
         """Choose the first candidate, or what another batch size chose where it adds in the same order.
@@ -158,7 +184,7 @@ def _choice(situation: Situation, plan: Plan, reason: str) -> Choice:
 def _tuned_choice(situation: Situation, usable: Sequence[Plan], outcome: Outcome, reason: str) -> Choice:
     plan = _named(outcome.plan, usable)
     if not outcome.seconds:
-        reason += ": the only one that agrees with the direct kernel"
+        reason += f": the only one that {'agrees with the direct kernel' if outcome.excluded else 'adds so'}"
     return Choice(
         situation, plan.name, plan.summation, plan.requires, reason, dict(outcome.seconds), dict(outcome.excluded)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,8 +52,10 @@ class Trial:
             own = self._operands[name] = device.scratch(tuple(value.shape), value.dtype)
             if name in outputs:
                 continue
-            random = _is_floating(value.dtype) and name not in _KEPT.get(operation, ())
-            device.copy(own, _random(tuple(own.shape), own.dtype, seed) if random else value)
+            if _is_floating(value.dtype) and name not in _KEPT.get(operation, ()):
+                _fill(device, own, np.random.default_rng(seed).standard_normal(_PERIOD).astype(value.dtype))
+            else:
+                device.copy(own, value)
 
     def run(self, launches: BoundLaunches, workspace: Array | None) -> None:
         """Launch a plan."""
@@ -67,7 +68,7 @@ class Trial:
         poison = _REFERENCE_POISON if reference else _POISON
         written = {name: self._operands[name] for name in self._outputs if self._operands[name] is not None}
         for array in (*written.values(), *(() if workspace is None else (workspace,))):
-            self._device.copy(array, _poisoned(tuple(array.shape), array.dtype, poison))
+            _fill(self._device, array, np.full(_PERIOD * array.dtype.itemsize, poison, np.uint8).view(array.dtype))
         self.run(launches, workspace)
         return {name: self._device.to_host(array) for name, array in written.items()}
 
@@ -89,14 +90,15 @@ def _is_floating(dtype: np.dtype[Any]) -> bool:
     return dtypes.name_of(dtype) in dtypes.FLOATING
 
 
-def _random(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int) -> np.ndarray:
-    count = math.prod(shape)
-    numbers = np.random.default_rng(seed).standard_normal(min(count, _PERIOD)).astype(dtype)
-    return np.resize(numbers, count).reshape(shape)
-
-
-def _poisoned(shape: tuple[int, ...], dtype: np.dtype[Any], byte: int) -> np.ndarray:
-    return np.full(math.prod(shape) * dtype.itemsize, byte, np.uint8).view(dtype).reshape(shape)
+def _fill(device: Device, array: Array, block: np.ndarray) -> None:
+    """Repeat a host block all over an array; all but the first copy of it is made on the device."""
+    flat = array.reshape(-1)
+    done = min(flat.size, block.size)
+    device.copy(flat[:done], block[:done])
+    while done < flat.size:
+        step = min(done, flat.size - done)
+        device.copy(flat[done : done + step], flat[:step])
+        done += step
 
 
 def _difference(found: np.ndarray, want: np.ndarray, tolerance: float) -> str | None:

@@ -147,7 +147,8 @@ class Tuner:
             if wrong is not None:
                 excluded[plan.name] = wrong
                 continue
-            bits = found if bits is None else bits
+            if bits is None:
+                bits = expected if same_bits(found, expected) else found  # large ones are held once
             runs[plan.name] = partial(trial.run, bound.launches, workspace)
         if not runs:
             return Outcome(direct.name, {}, excluded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from gpucnn.devices.cuda import environment
 from gpucnn.devices.cuda.graph import CudaGraph, Lease, refusing_hook
 from gpucnn.devices.cuda.kernel import CudaKernel
 from gpucnn.devices.device import Array, Device, Dim3, Graph
+from gpucnn.devices.parallel_compilation import compile_at_once
 from gpucnn.errors import DeviceError, KernelError
 from gpucnn.kernel_source import KernelSource, entries
 
@@ -64,6 +65,7 @@ class CudaDevice(Device):
         self.errors = (runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         self._nvrtc = nvrtc.load(runtime.driverGetVersion() // 1000)
         self._compiling = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], CudaKernel] = {}
         self._state = _ThreadState()
@@ -272,6 +274,8 @@ class CudaDevice(Device):
         source.parameters(entry)
         key = (source.text, entry)
         with self._compiling:
+            turn = self._turns.setdefault(source.text, threading.Lock())
+        with turn:  # other texts may be compiled meanwhile
             if key not in self._kernels:
                 if source.text not in self._modules:
                     compiled = nvrtc.compile_module(source, self.target, self._nvrtc)
@@ -280,6 +284,11 @@ class CudaDevice(Device):
                     function = self._modules[source.text].get_function(entry)
                 self._kernels[key] = CudaKernel(self, function, entry)
             return self._kernels[key]
+
+    def prepare(self, kernels: Iterable[tuple[KernelSource, str]]) -> None:
+        """Compile and load texts at once. Not during capture."""
+        self.refuse_in_capture("prepare")
+        compile_at_once(self.compile, kernels)
 
     def _load(self, cubin: bytes, file: str) -> Any:
         module = self._cupy.cuda.function.Module()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from gpucnn.devices.emulated import memory, toolchain
 from gpucnn.devices.emulated.capture import EmulatedGraph
 from gpucnn.devices.emulated.kernel import DEFAULT_TIMEOUT, ORDERS, EmulatedKernel
 from gpucnn.devices.emulated.module import EmulatedModule
+from gpucnn.devices.emulated.runtime_library import runtime
+from gpucnn.devices.parallel_compilation import compile_at_once
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import KernelSource
 from gpucnn.limits import DeviceLimits, limits_of
@@ -86,6 +88,7 @@ class EmulatedDevice(Device):
         }
         self._modules: dict[KernelSource, EmulatedModule] = {}
         self._compiling = threading.Lock()
+        self._turns: dict[KernelSource, threading.Lock] = {}
         self._state = _ThreadState()
 
     @staticmethod
@@ -179,6 +182,8 @@ class EmulatedDevice(Device):
         """Return the compiled entry; the same text is compiled once."""
         source.parameters(entry)
         with self._compiling:
+            turn = self._turns.setdefault(source, threading.Lock())
+        with turn:  # other texts may be compiled meanwhile
             if source not in self._modules:
                 self._modules[source] = EmulatedModule(
                     source.text,
@@ -188,6 +193,11 @@ class EmulatedDevice(Device):
                     entries=source.entries,
                 )
         return DeviceKernel(self, self._modules[source].kernel(entry))
+
+    def prepare(self, kernels: Iterable[tuple[KernelSource, str]]) -> None:
+        """Compile and load texts at once."""
+        runtime()  # built before them, because each is linked against it
+        compile_at_once(self.compile, kernels)
 
     @contextmanager
     def allocation_log(self) -> Iterator[AllocationLog]:

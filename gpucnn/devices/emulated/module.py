@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from gpucnn.devices.emulated.source_rewrite import dynamic_shared_names, transla
 from gpucnn.errors import KernelError
 from gpucnn.kernel_source import Parameter
 
+_precompiling = threading.Lock()
 _LINK = ("-shared", "-nostdlib", "-x", "c++")  # the C library comes in through the runtime library
 
 
@@ -115,4 +117,5 @@ def _precompiled_shim(build: str) -> Path:
         shim = toolchain.SHIM_HEADER  # relative, because messages will show this path
         toolchain.run([*flags, shim, "-o", f"{shim}.gch"], what="the emulator's header", folder=folder)
 
-    return object_cache.cached_directory(f"shim_{build}_{_shim_key(build)}", precompile) / toolchain.SHIM_HEADER
+    with _precompiling:
+        return object_cache.cached_directory(f"shim_{build}_{_shim_key(build)}", precompile) / toolchain.SHIM_HEADER
