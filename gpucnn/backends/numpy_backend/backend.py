@@ -40,6 +40,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearCrossEntropySpec,
     LinearSpec,
     MatmulSpec,
     MetricsSpec,
@@ -386,6 +387,35 @@ class NumpyBackend(Backend):
         out: Array | None = None,
     ) -> Array:
         return losses.cross_entropy_backward(dy, logits, labels, weight, factor, spec, out)
+
+    @_quiet
+    @blas_threads.alone()
+    def linear_cross_entropy_forward(
+        self, x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
+        product = MatmulSpec.of(x.shape, weight.shape, spec.dtype, transpose_b=True, bias=spec.bias)
+        logits = matmul.forward(x, weight, bias, product, None)
+        mean = CrossEntropySpec(spec.rows, spec.classes, False, 0.0, "mean", spec.dtype)
+        loss, dlogits, _ = losses.cross_entropy(logits, labels, None, mean)
+        return loss, dlogits, logits
+
+    @_quiet
+    def linear_cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        logits: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        labels: Array,
+        spec: LinearCrossEntropySpec,
+    ) -> None:
+        results = self.linear_cross_entropy_forward(x, weight, bias, labels, spec)
+        for target, result in zip((loss, dlogits, logits), results, strict=True):
+            np.copyto(target, result)
+        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
 
     @_quiet
     def binary_cross_entropy_forward(
