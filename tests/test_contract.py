@@ -119,6 +119,10 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
     def of_rows() -> tuple[Any, Any, Any]:
         return a(s.rows, s.classes), a(s.rows, dtype="int32"), a(s.classes) if s.weighted else None
 
+    def with_loss() -> tuple[Any, ...]:
+        bias = a(s.classes) if s.bias else None
+        return a(s.rows, s.features), a(s.classes, s.features), bias, a(s.rows, dtype="int32")
+
     def factor() -> Any:
         return a(1, dtype=s.acc_dtype) if s.weighted_mean else None
 
@@ -150,6 +154,14 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(*((s.k, s.m) if s.transpose_a else (s.m, s.k))),
             a(*((s.n, s.k) if s.transpose_b else (s.k, s.n))),
             a(s.n) if s.bias else None,
+        ),
+        "linear_cross_entropy_forward": lambda: with_loss(),
+        "linear_cross_entropy_update": lambda: (
+            a(3, dtype="float64"),
+            a(),
+            a(s.rows, s.classes),
+            a(s.rows, s.classes),
+            *with_loss(),
         ),
         "linear_backward_operands": lambda: (
             a(s.rows, s.units),
@@ -239,7 +251,7 @@ def test_operations_are_named_by_their_pass(operation: str) -> None:
     signature = inspect.signature(METHODS[operation])
     if operation.endswith("_update"):
         assert signature.return_annotation == "None"
-    elif not operation.startswith(("cross_entropy_forward", "binary_cross_entropy_forward")):
+    elif not operation.endswith("cross_entropy_forward"):
         assert signature.parameters["out"].default is None
 
 

@@ -17,7 +17,7 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Tensor, tensor
 from gpucnn.backends import Backend
-from gpucnn.functional.activations import deferred_softmax
+from gpucnn.functional.activations import deferring
 from gpucnn.generator import Generator
 from gpucnn.specs import ACTIVATIONS, Conv2dSpec
 
@@ -280,15 +280,34 @@ def test_softmax_remembers_its_logits_for_a_loss(backend: Backend) -> None:
         F.softmax(np.zeros((3, 0)))
 
 
-def test_a_deferred_softmax_is_the_same_when_it_is_read(backend: Backend) -> None:
+def test_a_deferring_is_the_same_when_it_is_read(backend: Backend) -> None:
     found = []
-    for scope in (nullcontext(), deferred_softmax()):
+    for scope in (nullcontext(), deferring()):
         x = tensor(normal(2, 3), requires_grad=True)
         with scope:
             y = F.softmax(x)
         assert (y.shape, y.ndim, y.size, y.dtype) == ((2, 3), 2, 6, "float64")
         (y * normal(2, 3, seed=1)).sum().backward()
         found.append((y.numpy(), y.numpy(), backend.to_host(x.grad)))
+    for now, later in zip(*found, strict=True):
+        np.testing.assert_array_equal(now, later)
+
+
+@pytest.mark.parametrize("read", ["nothing", "logits", "softmax"])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_deferred_last_layer_has_the_same_loss_and_gradients(backend: Backend, read: str, scale: float) -> None:
+    """Computed with its loss, or before it, when something reads it first."""
+    labels, found = np.array([2, 0, 1, 2]), []
+    for scope in (nullcontext(), deferring()):
+        x, w, b = (tensor(normal(*shape), requires_grad=True) for shape in ((4, 5), (3, 5), (3,)))
+        with scope:
+            y = F.softmax(F.linear(x, w, b))
+        assert y.logits is not None
+        if read != "nothing":
+            (y if read == "softmax" else y.logits).numpy()
+        loss = F.cross_entropy(y.logits, labels)
+        (loss if scale == 1.0 else loss * scale).backward()
+        found.append([loss.numpy(), y.numpy(), *(backend.to_host(t.grad) for t in (x, w, b))])
     for now, later in zip(*found, strict=True):
         np.testing.assert_array_equal(now, later)
 

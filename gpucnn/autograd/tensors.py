@@ -23,23 +23,34 @@ class Deferred:
     Args:
         shape, dtype: of the array.
         compute: makes it; what it reads must not change until then.
+        recipe: says what it is, to an operation that can compute it together with something else.
     """
 
-    __slots__ = ("_array", "_compute", "dtype", "shape")
+    __slots__ = ("_array", "_compute", "dtype", "recipe", "shape")
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, compute: Callable[[], Any]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: str, compute: Callable[[], Any], recipe: Any = None) -> None:
         self.shape = shape
         self.dtype = dtypes.numpy_dtype(dtype)
+        self.recipe = recipe
         self._compute: Callable[[], Any] | None = compute
         self._array: Any = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not computed yet."""
+        return self._compute is not None
 
     def array(self) -> Any:
         """Return the array, computed by the first call."""
         compute = self._compute
         if compute is not None:
-            self._array = compute()
-            self._compute = None
+            self.settle(compute())
         return self._array
+
+    def settle(self, array: Any) -> None:
+        """Take the array, computed elsewhere."""
+        self._array = array
+        self._compute = self.recipe = None
 
 
 class Tensor:
@@ -74,6 +85,12 @@ class Tensor:
     @data.setter
     def data(self, array: Any) -> None:
         self._data = array
+
+    @property
+    def deferred(self) -> Deferred | None:
+        """The array to be, while nothing has asked for it."""
+        held = self._data
+        return held if isinstance(held, Deferred) and held.pending else None
 
     @property
     def grad(self) -> Any:

@@ -29,6 +29,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     DropoutSpec,
     GatherSpec,
+    LinearCrossEntropySpec,
     LinearSpec,
     MatmulSpec,
     MetricsSpec,
@@ -342,6 +343,27 @@ class Backend(ABC):
         out: Array | None = None,
     ) -> Array:
         """cross_entropy_forward's gradient times dy, of the loss's shape."""
+
+    @abstractmethod
+    def linear_cross_entropy_forward(
+        self, x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
+        """Mean loss (), its gradient by the logits, and the logits x @ weight^T + bias, both (rows, classes)."""
+
+    @abstractmethod
+    def linear_cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        logits: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        labels: Array,
+        spec: LinearCrossEntropySpec,
+    ) -> None:
+        """totals += [loss * rows, correct rows, rows]; also writes linear_cross_entropy_forward's results."""
 
     @abstractmethod
     def binary_cross_entropy_forward(

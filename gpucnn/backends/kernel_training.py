@@ -14,6 +14,7 @@ from gpucnn.specs import (
     BinaryCrossEntropySpec,
     CrossEntropySpec,
     GatherSpec,
+    LinearCrossEntropySpec,
     MetricsSpec,
     SgdSpec,
     Spec,
@@ -90,6 +91,38 @@ class TrainingKernels(Backend):
     def _cross(logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec) -> dict[str, Any]:
         sizes = {"ROWS": spec.rows, "CLASSES": spec.classes, "smoothing": spec.label_smoothing}
         return {"logits": logits, "labels": labels, "weight": weight, **sizes}
+
+    def linear_cross_entropy_forward(
+        self, x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
+    ) -> tuple[Array, Array, Array]:
+        loss, dlogits, logits = (self.empty(shape, spec.dtype) for shape in ((), *2 * ((spec.rows, spec.classes),)))
+        results = {"loss": loss, "dlogits": dlogits, "logits": logits}
+        operands = self._classified(x, weight, bias, labels, spec)
+        self.launcher.run("linear_cross_entropy_forward", spec, {**results, **operands})
+        return loss, dlogits, logits
+
+    def linear_cross_entropy_update(
+        self,
+        totals: Array,
+        loss: Array,
+        dlogits: Array,
+        logits: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        labels: Array,
+        spec: LinearCrossEntropySpec,
+    ) -> None:
+        results = {"totals": totals, "loss": loss, "dlogits": dlogits, "logits": logits}
+        operands = self._classified(x, weight, bias, labels, spec)
+        self.launcher.run("linear_cross_entropy_update", spec, {**results, **operands})
+
+    @staticmethod
+    def _classified(
+        x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
+    ) -> dict[str, Any]:
+        sizes = {"ROWS": spec.rows, "CLASSES": spec.classes, "FEATURES": spec.features}
+        return {"x": x, "weight": weight, "bias": bias, "labels": labels, **sizes}
 
     def binary_cross_entropy_forward(
         self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec

@@ -20,7 +20,7 @@ def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
     """Wrap the argument of an operation as a floating tensor, of `like`'s backend and dtype when given."""
     backend = like.backend if like is not None else common_backend(value)
     x = as_tensor(value, backend, dtype=like.dtype if like is not None else None, what=what)
-    dtypes.require_floating(x.data.dtype, what)
+    dtypes.require_floating(dtypes.numpy_dtype(x.dtype), what)
     return x
 
 
@@ -112,9 +112,10 @@ def log_softmax(x: Any) -> Tensor:
 
 
 @contextmanager
-def deferred_softmax() -> Iterator[None]:
-    """Compute a softmax made inside the `with` block, in this thread or task, only when something reads it: a loss
-    starts from its logits. Nothing that it was computed from may change before that.
+def deferring() -> Iterator[None]:
+    """Compute a softmax, or a dense layer's product without activation, made inside the `with` block in this thread or
+    task only when something reads it: a loss starts from the logits, and may compute them itself. Nothing that they
+    are computed from may change before that.
     """
     token = _deferring.set(True)
     try:
@@ -123,14 +124,19 @@ def deferred_softmax() -> Iterator[None]:
         _deferring.reset(token)
 
 
+def is_deferring() -> bool:
+    """Say whether results may be computed later; see `deferring`."""
+    return _deferring.get()
+
+
 def _softmax(x: Any, log: bool) -> Tensor:
     t = floating(x, "softmax: x")
     if not t.shape:
         raise ValueError("softmax: x must have at least one axis, got a scalar")
     spec = SoftmaxSpec(math.prod(t.shape[:-1]), t.shape[-1], log, t.dtype)
-    backend, rows = t.backend, t.data
-    y = Deferred(t.shape, t.dtype, lambda: backend.softmax_forward(rows, spec))
-    if log or not _deferring.get():
+    backend = t.backend
+    y = Deferred(t.shape, t.dtype, lambda: backend.softmax_forward(t.data, spec))
+    if log or not is_deferring():
         y.array()
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:

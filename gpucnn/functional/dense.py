@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from gpucnn.autograd import Tensor, record
+from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import floating, fused_name
-from gpucnn.specs import LinearSpec, MatmulSpec
+from gpucnn.functional.activations import floating, fused_name, is_deferring
+from gpucnn.specs import LinearCrossEntropySpec, LinearSpec, MatmulSpec
 
 
 def linear(
@@ -52,9 +53,27 @@ def linear(
     return apply_activation(_linear(x, weight, bias, spec, algorithm), following)
 
 
+@dataclass(frozen=True)
+class Product:
+    """The recipe of a deferred dense layer: its arrays and its Spec."""
+
+    x: Any
+    weight: Any
+    bias: Any
+    spec: MatmulSpec
+
+
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, algorithm: str | None) -> Tensor:
     backend, rows, filters = x.backend, x.data, weight.data
-    y = backend.matmul_forward(rows, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
+    added = None if bias is None else bias.data
+
+    def compute() -> Any:
+        return backend.matmul_forward(rows, filters, added, spec, algorithm=algorithm)
+
+    if is_deferring() and algorithm is None and LinearCrossEntropySpec.worthwhile(spec):
+        y: Any = Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec))
+    else:
+        y = compute()
     of_input, of_weight = x.requires_grad, weight.requires_grad or (bias is not None and bias.requires_grad)
     kept = y if spec.activation != "linear" else None
 

@@ -10,7 +10,8 @@ import numpy as np
 from gpucnn.autograd import Tensor, as_tensor, record
 from gpucnn.backends import Backend
 from gpucnn.functional.activations import floating
-from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
+from gpucnn.functional.dense import Product
+from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec, LinearCrossEntropySpec
 
 
 def check_labels(labels: Any, classes: int, count: int | None = None) -> np.ndarray:
@@ -81,6 +82,9 @@ def cross_entropy(
     z = _rows_of_logits(logits)
     rows, classes = z.shape
     spec = CrossEntropySpec(rows, classes, weight is not None, float(label_smoothing), reduction, z.dtype)
+    product = _product(z)
+    if product is not None and spec == _mean(z):
+        return _with_product(z, _device_labels(labels, z.backend, classes, rows), product)
     factors = None if weight is None else floating(weight, "cross_entropy: weight", like=z)
     if factors is not None and factors.shape != (classes,):
         raise ValueError(f"cross_entropy: weight must have shape ({classes},), got {factors.shape}")
@@ -98,10 +102,10 @@ def cross_entropy_and_totals(logits: Tensor, labels: Tensor, totals: Any) -> Ten
         totals: float64 (3,), an array of the logits' backend; a row is correct as in `gpucnn.metrics.Totals`.
     """
     z = _rows_of_logits(logits)
-    rows, classes = z.shape
-    spec = CrossEntropySpec(rows, classes, False, 0.0, "mean", z.dtype)
-    backend = z.backend
-    held = _device_labels(labels, backend, classes, rows)
+    spec, product, backend = _mean(z), _product(z), z.backend
+    held = _device_labels(labels, backend, spec.classes, spec.rows)
+    if product is not None:
+        return _with_product(z, held, product, totals)
     loss, dlogits = backend.empty((), z.dtype), backend.empty(z.shape, z.dtype)
     backend.cross_entropy_update(totals, loss, dlogits, None, z.data, held, None, spec)
     return _recorded(z, held, None, (loss, dlogits, None), spec)
@@ -112,6 +116,31 @@ def _rows_of_logits(logits: Any) -> Tensor:
     if z.ndim != 2:
         raise ValueError(f"cross_entropy: logits must be (N, classes), got shape {z.shape}")
     return z
+
+
+def _mean(z: Tensor) -> CrossEntropySpec:
+    return CrossEntropySpec(z.shape[0], z.shape[1], False, 0.0, "mean", z.dtype)
+
+
+def _product(z: Tensor) -> Product | None:
+    """Return what the logits will be the product of, where nothing has computed it yet."""
+    recipe = None if z.deferred is None else z.deferred.recipe
+    return recipe if isinstance(recipe, Product) else None
+
+
+def _with_product(z: Tensor, labels: Any, product: Product, totals: Any = None) -> Tensor:
+    """Compute logits that are deferred together with their mean loss."""
+    backend, spec = z.backend, _mean(z)
+    fused = LinearCrossEntropySpec(spec.rows, spec.classes, product.spec.k, product.bias is not None, spec.dtype)
+    operands = product.x, product.weight, product.bias, labels
+    if totals is None:
+        loss, dlogits, logits = backend.linear_cross_entropy_forward(*operands, fused)
+    else:
+        loss, dlogits, logits = (backend.empty(shape, z.dtype) for shape in ((), z.shape, z.shape))
+        backend.linear_cross_entropy_update(totals, loss, dlogits, logits, *operands, fused)
+    if z.deferred is not None:
+        z.deferred.settle(logits)
+    return _recorded(z, labels, None, (loss, dlogits, None), spec)
 
 
 def _recorded(z: Tensor, labels: Any, weight: Any, results: tuple[Any, Any, Any], spec: CrossEntropySpec) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plans of the losses: cross_entropy.cu, binary_cross_entropy.cu."""
+"""Plans of the losses: cross_entropy.cu, linear_cross_entropy.cu, binary_cross_entropy.cu."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.geometry import BLOCK, MAX_LANE_COLUMNS, lane_grid, single
 from gpucnn.plans.plan import Launch, Plan, ceil_div
-from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
+from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec, LinearCrossEntropySpec
 
 __all__ = [
     "binary_cross_entropy_backward_logits", "binary_cross_entropy_forward", "cross_entropy_backward_logits",
-    "cross_entropy_forward", "cross_entropy_update",
+    "cross_entropy_forward", "cross_entropy_update", "linear_cross_entropy_forward", "linear_cross_entropy_update",
 ]  # fmt: skip
 
 CROSS_BLOCK = 512
@@ -78,6 +78,23 @@ def cross_entropy_backward_logits(spec: CrossEntropySpec, limits: DeviceLimits, 
     warp, direct = _cross_rows("cross_entropy_backward_logits", spec)
     by_warp, by_block = Plan("warp", "", (warp,), "lanes"), Plan("direct", "", (direct,), "block")
     yield from (by_warp, by_block) if spec.classes <= MAX_LANE_COLUMNS else (by_block, by_warp)
+
+
+def _with_product(entry: str, spec: LinearCrossEntropySpec) -> Iterator[Plan]:
+    _, block = lane_grid(spec.rows, spec.classes, CROSS_BLOCK)
+    macros = {**spec.macros(), "TUNE_BLOCK": CROSS_BLOCK}
+    launch = Launch.of("linear_cross_entropy.cu", entry, macros, (1,), block)
+    yield Plan("one_launch", "", (launch,), "terms in order; lanes, then rows in turns")
+
+
+def linear_cross_entropy_forward(spec: LinearCrossEntropySpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Logits, mean loss and gradient by one block that walks over all rows."""
+    return _with_product("linear_cross_entropy_forward_one_launch", spec)
+
+
+def linear_cross_entropy_update(spec: LinearCrossEntropySpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Also totals += [loss * rows, correct, rows]."""
+    return _with_product("linear_cross_entropy_one_launch_update", spec)
 
 
 def _binary_macros(spec: BinaryCrossEntropySpec) -> dict[str, object]:

@@ -4,7 +4,7 @@ from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import ActivationSpec, ArraySpec, BinarySpec, CastSpec, DropoutSpec, ScalarSpec
-from gpucnn.specs.linear import LinearSpec
+from gpucnn.specs.linear import LinearCrossEntropySpec, LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
 from gpucnn.specs.optimizer import AdamSpec, SgdSpec
 from gpucnn.specs.pad2d import Pad2dSpec
@@ -14,6 +14,6 @@ from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSp
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
     "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec",
-    "DropoutSpec", "GatherSpec", "LinearSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec",
-    "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+    "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec",
+    "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sizes of a dense layer's backward pass."""
+"""Sizes of a dense layer's backward pass, and of a last dense layer with its loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar
 from gpucnn import dtypes
 from gpucnn.specs import base
 from gpucnn.specs.matmul import MatmulSpec
+from gpucnn.specs.rows import REDUCTIONS
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,46 @@ class LinearSpec(base.Spec):
         matrices = self.rows * self.features + self.units * self.features
         elements = outputs + matrices * (self.of_input + self.of_weight) + (self.units if self.of_weight else 0)
         return elements * dtypes.numpy_dtype(self.dtype).itemsize
+
+
+MOST_CLASSES, MOST_FEATURES, MOST_LOGITS = 32, 256, 4096
+"""Of a last layer that one block computes together with its loss: beyond them two launches take less time."""
+
+
+@dataclass(frozen=True)
+class LinearCrossEntropySpec(base.Spec):
+    """Mean cross-entropy of z = x (rows, features) @ weight (classes, features)^T + bias, with its gradient by z."""
+
+    rows: int
+    classes: int
+    features: int
+    bias: bool
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("rows", "classes", "features")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.classes <= MOST_CLASSES or self.features < 1:
+            raise ValueError(
+                f"linear_cross_entropy: classes must be from 1 to {MOST_CLASSES} and features at least 1, "
+                f"got {self.classes} and {self.features}"
+            )
+
+    @staticmethod
+    def worthwhile(product: MatmulSpec) -> bool:
+        """Say whether a layer is so small that its product and its loss belong in one launch."""
+        lanes = 1 << (product.n - 1).bit_length()
+        small = product.n <= MOST_CLASSES and product.k <= MOST_FEATURES and product.m * lanes <= MOST_LOGITS
+        return small and product.m > 0 and product.activation == "linear" and product.precision == "float32"
+
+    def batchless(self) -> LinearCrossEntropySpec:
+        """Return the Spec without the batch, which is the rows."""
+        return replace(self, rows=0)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros: the bias, and the loss as CrossEntropySpec spells it."""
+        return {"SPEC_BIAS": self.bias, "SPEC_WEIGHTED": False, "SPEC_REDUCTION": REDUCTIONS.index("mean")}
+
+    def terms(self, operation: str) -> int:
+        """Return the length of the longest sums, one after the other, with room for the exponential's rounding."""
+        return self.features + self.classes + self.rows + 16

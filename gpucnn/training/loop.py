@@ -14,7 +14,7 @@ import numpy as np
 from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
-from gpucnn.functional.activations import deferred_softmax
+from gpucnn.functional.activations import deferring
 from gpucnn.metrics import Totals
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
@@ -137,7 +137,7 @@ def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int
 
 def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
-    with deferred_softmax():
+    with deferring():
         prediction = model(x, training=True)
     loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
     loss.backward()
@@ -152,7 +152,7 @@ def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> t
     with no_grad():
         for rows in _batches(len(x), batch_size):
             batch, labels = data.take(rows)
-            with deferred_softmax():
+            with deferring():
                 prediction = model(batch, training=False)
             totals.measure(model.loss, prediction, labels)
     return totals.read()

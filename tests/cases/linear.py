@@ -1,4 +1,4 @@
-"""Backward passes of dense layers to test: name to a function that makes the Spec for a dtype.
+"""Backward passes of dense layers, and last layers with their loss: name to a function that makes the Spec for a dtype.
 
 Sizes are kernel arguments, so the cases share their modules.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from gpucnn.specs import LinearSpec
+from gpucnn.specs import LinearCrossEntropySpec, LinearSpec
 
 Case = Callable[[str], LinearSpec]
 
@@ -42,3 +42,17 @@ CASES: dict[str, Case] = {
 }
 SMALL = ("one_unit", "ones_in_a_tile_of_their_own", "chunk_and_one", "input_alone", "weight_alone_in_chunks")
 """Cases for the check build."""
+
+
+def _classify(rows: int, classes: int, features: int, bias: bool) -> Callable[[str], LinearCrossEntropySpec]:
+    return lambda dtype: LinearCrossEntropySpec(rows, classes, features, bias, dtype)
+
+
+WITH_LOSS = {
+    "one": _classify(1, 1, 1, True),
+    "ten_classes": _classify(64, 10, 84, True),
+    "without_bias": _classify(7, 3, 5, False),
+    "a_warp": _classify(33, 32, 9, True),
+    "many_turns": _classify(300, 17, 6, False),
+    "two_classes": _classify(600, 2, 31, True),
+}

@@ -151,10 +151,10 @@ def test_kernels_reports_registers_and_no_spills():
         pytest.skip(str(nvrtc.available()))
     rows = json.loads(run("kernels", "--arch", "sm_90", "--batch-size", "8", "--json").stdout)
     entries = {row["entry"] for row in rows}
-    assert any(entry.startswith("conv") and "_backward_weight" in entry for entry in entries)
+    assert any(entry.startswith("conv_pool2d_backward_weight") for entry in entries)
     assert "adam_update" in entries
     assert all(row["registers"] > 0 and row["spill_bytes"] == 0 for row in rows), rows
-    assert len(rows) <= sum(row["launches"] for row in rows) <= 26  # tests/test_launches.py
+    assert len(rows) <= sum(row["launches"] for row in rows) <= 14  # tests/test_launches.py
 
 
 def test_kernels_shows_the_plans_of_an_architecture():

@@ -14,9 +14,7 @@ from gpucnn.backends.numpy_backend import (
     conv_pool,
     convolution,
     elementwise,
-    losses,
     matmul,
-    optimizers,
     padding,
     philox,
     pooling,
@@ -25,29 +23,24 @@ from gpucnn.backends.numpy_backend import (
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.storage import keep_freed_memory, output
+from gpucnn.backends.numpy_backend.training import TrainingOperations, quiet
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Graph
 from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
-    AdamSpec,
     ArraySpec,
-    BinaryCrossEntropySpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
     ConvPool2dSpec,
-    CrossEntropySpec,
     DropoutSpec,
-    GatherSpec,
     LinearSpec,
     MatmulSpec,
-    MetricsSpec,
     Pad2dSpec,
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
-    SgdSpec,
     SoftmaxSpec,
 )
 
@@ -55,11 +48,9 @@ _CONVOLUTIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_wei
 _OPERATIONS = tuple(
     name for name in vars(Backend) if name.endswith("_update") or "_forward" in name or "_backward" in name
 )
-# NaN, infinity and overflow are values here, as on a GPU: they propagate, and NumPy's warnings would only repeat them.
-_quiet = np.errstate(all="ignore")
 
 
-class NumpyBackend(Backend):
+class NumpyBackend(TrainingOperations):
     """Every operation in NumPy; concurrent calls are safe.
 
     Large operations use as many threads as NumPy's BLAS was given. Results are the same from run to run, and with any
@@ -146,7 +137,7 @@ class NumpyBackend(Backend):
         return wanted or known[0]
 
     # -- convolution, pooling, padding, matrix products --------------------------------------------------------------
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv2d_forward(
         self,
@@ -161,7 +152,7 @@ class NumpyBackend(Backend):
         chosen = self._algorithm("conv2d_forward", spec, algorithm)
         return convolution.forward(x, weight, bias, spec, out, chosen, self._scratch)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv2d_backward_input(
         self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
@@ -169,7 +160,7 @@ class NumpyBackend(Backend):
         chosen = self._algorithm("conv2d_backward_input", spec, algorithm)
         return convolution.backward_input(dy, weight, spec, out, chosen, self._scratch)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv2d_backward_weight(
         self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
@@ -177,21 +168,21 @@ class NumpyBackend(Backend):
         chosen = self._algorithm("conv2d_backward_weight", spec, algorithm)
         return convolution.backward_weight(dy, x, spec, out, chosen, self._scratch)
 
-    @_quiet
+    @quiet
     def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
         sums = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
         db = output(out, (spec.k,), spec.dtype)
         rows.reduce_forward(dy, sums, db.reshape(1, spec.k))
         return db
 
-    @_quiet
+    @quiet
     def pool2d_forward(
         self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> tuple[Array, Array | None]:
         self._algorithm("pool2d_forward", spec, algorithm)
         return pooling.forward(x, spec, out)
 
-    @_quiet
+    @quiet
     def pool2d_backward_input(
         self,
         dy: Array,
@@ -204,7 +195,7 @@ class NumpyBackend(Backend):
         self._algorithm("pool2d_backward_input", spec, algorithm)
         return pooling.backward_input(dy, argmax, spec, out)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv_pool2d_forward(
         self,
@@ -219,7 +210,7 @@ class NumpyBackend(Backend):
         self._algorithm("conv_pool2d_forward", spec, algorithm)
         return conv_pool.forward(self, x, weight, bias, spec, out)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv_pool2d_backward_input(
         self,
@@ -234,7 +225,7 @@ class NumpyBackend(Backend):
         self._algorithm("conv_pool2d_backward_input", spec, algorithm)
         return conv_pool.backward_input(self, dy, choice, weight, spec, out)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def conv_pool2d_backward_weight(
         self,
@@ -250,15 +241,15 @@ class NumpyBackend(Backend):
         self._algorithm("conv_pool2d_backward_weight", spec, algorithm)
         return conv_pool.backward_weight(self, dy, choice, x, spec, out, out_bias)
 
-    @_quiet
+    @quiet
     def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return padding.forward(x, spec, out)
 
-    @_quiet
+    @quiet
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return padding.backward_input(dy, spec, out)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def matmul_forward(
         self,
@@ -273,7 +264,7 @@ class NumpyBackend(Backend):
         self._algorithm("matmul_forward", spec, algorithm)
         return matmul.forward(a, b, bias, spec, out)
 
-    @_quiet
+    @quiet
     @blas_threads.alone()
     def linear_backward_operands(
         self,
@@ -290,163 +281,64 @@ class NumpyBackend(Backend):
         return matmul.linear_backward(dy, saved, x, weight, spec, out or (None, None, None))
 
     # -- elementwise -------------------------------------------------------------------------------------------------
-    @_quiet
+    @quiet
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
         return elementwise.activation_forward(x, spec, out)
 
-    @_quiet
+    @quiet
     def activation_backward_input(
         self, dy: Array, saved: Array, spec: ActivationSpec, *, out: Array | None = None
     ) -> Array:
         return elementwise.activation_backward_input(dy, saved, spec, out)
 
-    @_quiet
+    @quiet
     def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
         return elementwise.binary(a, b, spec, out)
 
-    @_quiet
+    @quiet
     def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:
         return elementwise.scalar(x, value, spec, out)
 
-    @_quiet
+    @quiet
     def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
         return elementwise.cast(x, spec, out)
 
-    @_quiet
+    @quiet
     def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
         return elementwise.fill(value, spec, out)
 
-    @_quiet
+    @quiet
     def accumulate_update(self, target: Array, source: Array, spec: ArraySpec) -> None:
         elementwise.accumulate(target, source)
 
-    @_quiet
+    @quiet
     def dropout_forward(
         self, x: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None
     ) -> tuple[Array, Array]:
         return philox.dropout(x, state, spec, out), state.copy()
 
-    @_quiet
+    @quiet
     def dropout_backward_input(self, dy: Array, state: Array, spec: DropoutSpec, *, out: Array | None = None) -> Array:
         return philox.dropout(dy, state, spec, out)
 
-    @_quiet
+    @quiet
     def counter_update(self, counter: Array, index: int, increment: int) -> None:
         wrapped = np.array([(int(counter[index]) + increment) & 0xFFFFFFFF], np.uint32)
         counter[index : index + 1] = wrapped.view(counter.dtype)
 
     # -- along rows --------------------------------------------------------------------------------------------------
-    @_quiet
+    @quiet
     def reduce_forward(self, x: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         return rows.reduce_forward(x, spec, out)
 
-    @_quiet
+    @quiet
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         return rows.reduce_backward_input(dy, spec, out)
 
-    @_quiet
+    @quiet
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         return rows.softmax_forward(x, spec, out)
 
-    @_quiet
+    @quiet
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         return rows.softmax_backward_input(dy, y, spec, out)
-
-    @_quiet
-    def cross_entropy_forward(
-        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array | None]:
-        return losses.cross_entropy(logits, labels, weight, spec)
-
-    @_quiet
-    def cross_entropy_update(
-        self,
-        totals: Array,
-        loss: Array,
-        dlogits: Array,
-        factor: Array | None,
-        logits: Array,
-        labels: Array,
-        weight: Array | None,
-        spec: CrossEntropySpec,
-    ) -> None:
-        results = losses.cross_entropy(logits, labels, weight, spec)
-        for target, result in zip((loss, dlogits, factor), results, strict=True):
-            if target is not None and result is not None:
-                np.copyto(target, result)
-        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
-
-    @_quiet
-    def cross_entropy_backward_logits(
-        self,
-        dy: Array,
-        logits: Array,
-        labels: Array,
-        weight: Array | None,
-        factor: Array | None,
-        spec: CrossEntropySpec,
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        return losses.cross_entropy_backward(dy, logits, labels, weight, factor, spec, out)
-
-    @_quiet
-    def binary_cross_entropy_forward(
-        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
-    ) -> tuple[Array, Array]:
-        return losses.binary_cross_entropy(logits, targets, spec)
-
-    @_quiet
-    def binary_cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
-    ) -> Array:
-        return losses.binary_cross_entropy_backward(dy, dlogits, spec, out)
-
-    @_quiet
-    def gather_update(
-        self,
-        cursor: Array,
-        samples: Array,
-        picked: Array | None,
-        source: Array,
-        labels: Array | None,
-        order: Array,
-        spec: GatherSpec,
-    ) -> None:
-        rows.gather(cursor, samples, picked, source, labels, order, spec)
-
-    @_quiet
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        rows.update_metrics(totals, loss, logits, labels, spec)
-
-    # -- optimizers --------------------------------------------------------------------------------------------------
-    @_quiet
-    def sgd_update(
-        self,
-        parameters: Array,
-        velocity: Array | None,
-        steps: Array,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        schedule: Array,
-        spec: SgdSpec,
-    ) -> None:
-        optimizers.sgd(parameters, velocity, steps, gradients, flags, hyper, rates, schedule, spec)
-
-    @_quiet
-    def adam_update(
-        self,
-        parameters: Array,
-        first_moment: Array,
-        second_moment: Array,
-        steps: Array,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        schedule: Array,
-        spec: AdamSpec,
-    ) -> None:
-        optimizers.adam(parameters, first_moment, second_moment, steps, gradients, flags, hyper, rates, schedule, spec)
