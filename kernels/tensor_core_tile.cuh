@@ -20,8 +20,10 @@
 // Writes    sums in ascending depth: one mma for each 16 elements of 16 bits or 8 of tf32, added up inside the tensor
 //           core. That cuts its sums off instead of rounding them, so with SPLIT each group of 8 is summed from zero
 //           and added to the sum outside. The bits do not depend on the tile
-// Cost      of a warp and 32 bytes of depth: BANDS * STRIPS mma (SPLIT: three times as many, and 4 additions each),
-//           32 * (WARP_ROWS + WARP_COLUMNS) bytes of shared memory read by ldmatrix
+// Cost      of a warp and 32 bytes of depth: BANDS * STRIPS mma (SPLIT: three times as many, and 4 additions for every
+//           three), 32 * (WARP_ROWS + WARP_COLUMNS) bytes of shared memory read. A block does ROWS*COLUMNS / (ROWS +
+//           COLUMNS) flops for each byte it copies, half that of float: bound by the tensor cores where L2 delivers
+//           fast enough, with SPLIT by the issue of instructions (for sm_90a 96 mma of 515 in the loop at 128 x 64)
 // Source    PTX ISA, "mma" and "ldmatrix"; H. Ootomo, R. Yokota, "Recovering single precision accuracy from tensor
 //           cores while surpassing the FP32 theoretical peak performance", IJHPCA 36(4), 2022: low parts, and why sums
 //           are kept outside

@@ -33,6 +33,8 @@ REQUIRED = {
     ("conv2d", "padding on the wrong side"),
     ("conv2d", "missing group offset"),
     ("conv2d", "wrong dilation"),
+    ("conv2d_tensor_core", "removed barrier"),
+    ("conv2d_tensor_core", "swapped parts"),
     ("pool2d", "wrong tie rule"),
     ("pool2d", "unscaled average"),
     ("pool2d", "stale argmax"),

@@ -132,9 +132,9 @@ def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[_T
     """Return tiles that waste little of a product with so many columns; large images prefer tall tiles."""
     if columns <= _128X32.columns:
         return (_128X32,)
-    tall = (_128X64, _64X64) if rows_per_image >= 256 else (_64X64, _128X64)
-    # Split operands and the groups' sums take the registers of larger parts.
-    return tall if product.split or columns <= _64X64.columns else (_128X128, *tall)
+    # Split operands and the sums of their groups take the registers of larger parts.
+    large = () if product.split or columns <= _64X64.columns else (_128X128,)
+    return (*large, _128X64, _64X64) if rows_per_image >= 256 else (_64X64, _128X64, *large)
 
 
 def _by_rows(rows: int, columns: int, product: Product) -> tuple[_Tile, ...]:

@@ -53,14 +53,14 @@ def names(operation: str, spec: Conv2dSpec) -> list[str]:
     return list(filter(on_tensor_cores, harness.plan_names(operation, spec)))
 
 
-@pytest.mark.parametrize("kind", ["float32", "tf32", "float16"])
+@pytest.mark.parametrize("kind", ["float32", "float16"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_plan_is_clean_under_the_checker(check_backend, operation, kind):
     spec = TENSOR_CORE_CASES["groups_2"](kind)
     check(check_backend, operation, spec, names(operation, spec)[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["tf32", "float16"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 @ON_DEVICES
 def test_plans_of_equal_summation_give_equal_bits(backend_of, backend_name, operation, kind):
