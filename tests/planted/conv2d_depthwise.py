@@ -12,7 +12,12 @@ DEFECTS = [
     # -- forward
     ("removed barrier, forward", _FORWARD, "  __syncthreads();\n", ""),
     ("swapped strides, forward", _FORWARD, "first_row * STRIDE_H - PAD_TOP", "first_row * STRIDE_W - PAD_TOP"),
-    ("padding on the wrong side, forward", _FORWARD, "STRIDE_W - PAD_LEFT", "STRIDE_W - PAD_TOP"),
+    (
+        "padding on the wrong side, forward",
+        _FORWARD,
+        ", left = first_column * STRIDE_W - PAD_LEFT",
+        ", left = first_column * STRIDE_W - PAD_TOP",
+    ),
     ("wrong dilation, forward", _FORWARD, "down % DILATION_H != 0", "false"),
     ("border includes a column too many, forward", _FORWARD, "inside(left + j, W)", "inside(left + j, W + 1)"),
     ("dropped tail guard of the batch, forward", _FORWARD, "if (n >= N || c >= C) return;", "if (c >= C) return;"),
