@@ -31,7 +31,7 @@ class Chunks:
 
     @classmethod
     def of(cls, spec: Conv2dSpec, rows: int) -> Chunks:
-        """Return the cut for kernels whose tiles have `rows` rows: bands are whole tiles."""
+        """Return the cut for kernels whose tiles have `rows` rows, of which few are cut short by the end of a band."""
         weights = spec.k * spec.r * spec.s * spec.c // spec.groups
         positions = min(max(weights // 8, _LEAST_POSITIONS), _MOST_POSITIONS)
         wanted = max(spec.p * spec.q // positions, 1)

@@ -32,7 +32,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         {"stride": (2, 1), "padding": ((3, 2), (4, 1)), "dilation": (2, 3), "flip": True, "bias": True},
     ),
     "few_channels_many_images": ((9, 4, 5, 1), (4, 2, 2, 1), {}),
-    "few_channels_tiles": ((2, 40, 70, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
+    "few_channels_tiles": ((1, 17, 40, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
     "one_pixel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
     "pointwise": ((2, 5, 7, 8), (12, 1, 1, 8), {"bias": True, "activation": "relu"}),
     "filter_is_image": ((2, 5, 4, 3), (9, 5, 4, 3), {"bias": True}),
@@ -85,7 +85,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         {"groups": 40, "padding": ((2, 1), (3, 5)), "stride": (3, 2), "dilation": (2, 1), "flip": True, "bias": True},
     ),
     "depthwise_bands": (
-        (1, 47, 45, 3),
+        (1, 23, 24, 3),
         (3, 5, 3, 1),
         {"groups": 3, "padding": "same", "dilation": (1, 2), "activation": "relu"},
     ),
