@@ -20,7 +20,7 @@ from gpucnn.kernel_source import kernel_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = {info.name: import_module(f"planted.{info.name}").DEFECTS for info in iter_modules(planted.__path__)}
-TEST_FILES = {"conv2d_few_channels": "conv2d", "gemm": "matmul"}
+TEST_FILES = {"conv2d_depthwise": "conv2d", "conv2d_few_channels": "conv2d", "gemm": "matmul"}
 """Families whose tests are named otherwise."""
 
 REQUIRED = {

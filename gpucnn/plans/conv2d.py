@@ -1,5 +1,5 @@
-"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, few channels, tensor
-cores; the last two in modules of their own.
+"""Plans of the 2-D convolution: direct kernels for every Spec, tiled implicit GEMM for one group, few channels,
+depthwise filters, tensor cores; the last three in modules of their own.
 
 Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. Forward and for the input's
 gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own. Tensor cores
@@ -15,7 +15,7 @@ from itertools import chain
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
-from gpucnn.plans import conv2d_few_channels
+from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
@@ -66,7 +66,8 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
 
     general = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
     few_channels = conv2d_few_channels.forward(spec, alignment, summation)
-    on_cuda_cores = chain(*_first_if(_reuses_pixels(spec), few_channels, general))
+    depthwise = conv2d_depthwise.forward(spec, alignment, summation)
+    on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
     yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, spec.macros(), alignment), spec)
 
 
@@ -85,7 +86,8 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
             grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * phases * ceil_div(spec.c, tile.columns)
             yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid, summation)
 
-    on_cuda_cores = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+    general = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+    on_cuda_cores = chain(conv2d_depthwise.backward_input(spec, alignment, summation, macros), general)
     on_tensor_cores = tensor_core.backward_input(spec, macros, alignment, phases, pixels_of_phase)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
@@ -126,7 +128,8 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
 
     general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
     few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
-    on_cuda_cores = chain(*_first_if(_reuses_pixels(spec), few_channels, general))
+    depthwise = conv2d_depthwise.backward_weight(spec, alignment, _without_epilogue(spec))
+    on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
     on_tensor_cores = map(in_two_stages, tensor_core.backward_weight(spec, macros, alignment, chunks, order))
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from gpucnn import dtypes
 from gpucnn.limits import STATIC_SHARED_BYTES, WARP
+from gpucnn.plans.conv2d_chunks import Chunks
 from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
@@ -23,12 +24,8 @@ _MOST_SPAN = 4096
 _FILTER_BYTES = STATIC_SHARED_BYTES // 2
 _PIXELS, _FILTERS = 4, 8
 _COLUMNS, _BACKWARD_COLUMNS, _BACKWARD_POSITIONS = 32, 32, 64
-_CHUNK_POSITIONS, _MOST_IMAGES = 1024, 16
 _MOST_SLICES = 8
 _SLICE_BYTES = 20 * 1024
-ADDERS = 8
-"""Threads that share the chunks of one weight in the second launch."""
-ORDER_OF_CHUNKS = f"chunks i, i + {ADDERS}, ... added in order for each i < {ADDERS}, then these in order"
 
 
 def forward(spec: Conv2dSpec, alignment: int, summation: str) -> Iterator[Plan]:
@@ -104,35 +101,17 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
             groups = ceil_div(groups, 2)
         else:
             return
-    bands = max(spec.p * spec.q // _CHUNK_POSITIONS, 1)
-    band = ceil_div(ceil_div(spec.p, bands), rows) * rows if bands > 1 else spec.p
-    bands = ceil_div(spec.p, band)
-    images = 1 if bands > 1 else min(max(_CHUNK_POSITIONS // (4 * spec.p * spec.q), 1), _MOST_IMAGES)
-    chunks = max(ceil_div(spec.n, images), 1) * bands
-    shared = {**macros, "TUNE_IMAGES": images, "TUNE_IMAGE_CHUNKS": bands}
+    chunks = Chunks.of(spec, rows)
+    threads = slices * spec.r * groups
     tuned = {
-        **shared, "TUNE_ROWS": rows, "TUNE_COLUMNS": columns, "TUNE_FILTERS": filters, "TUNE_GROUPS": groups,
-        "TUNE_SLICES": slices, "TUNE_THREADS": slices * spec.r * groups,
+        **macros, **chunks.macros, "TUNE_ROWS": rows, "TUNE_COLUMNS": columns, "TUNE_FILTERS": filters,
+        "TUNE_GROUPS": groups, "TUNE_SLICES": slices, "TUNE_THREADS": threads,
     }  # fmt: skip
     entry = "conv2d_backward_weight_few_channels"
-    grid, threads = chunks * ceil_div(spec.k, filters * groups), slices * spec.r * groups
+    grid = chunks.count(spec) * ceil_div(spec.k, filters * groups)
     first = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads,))
-    summation = (
-        f"{spec.acc_dtype} multiply-adds over chunks of {images} images or {band} rows, tiles of {rows} x {columns} "
-        f"outputs in {slices} slices; {ORDER_OF_CHUNKS}"
-    )
-    yield two_stages("few_channels", first, shared, spec, chunks, summation)
-
-
-def two_stages(
-    algorithm: str, first: Launch, macros: Mapping[str, object], spec: Conv2dSpec, chunks: int, summation: str
-) -> Plan:
-    """Return the Plan of a gradient of the weight whose first launch writes the sums of chunks of images or bands."""
-    weights = spec.k * spec.r * spec.s * spec.c // spec.groups
-    tuned = {**macros, "TUNE_SLICES": ADDERS, "TUNE_LANES": WARP}
-    entry = "conv2d_backward_weight_sum"
-    adding = Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(weights, WARP),), (WARP, ADDERS))
-    return Plan(algorithm, "", (first, adding), summation, chunks * weights * _item(spec))
+    order = f"tiles of {rows} x {columns} outputs in {slices} slices"
+    yield chunks.summed("few_channels", "", first, macros, spec, order)
 
 
 def _few(spec: Conv2dSpec) -> bool:

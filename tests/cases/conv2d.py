@@ -29,9 +29,10 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "few_channels_dilated": (
         (3, 17, 16, 3),
         (60, 7, 5, 3),
-        {"stride": (2, 1), "padding": ((3, 2), (4, 1)), "dilation": (1, 2), "flip": True, "bias": True},
+        {"stride": (2, 1), "padding": ((3, 2), (4, 1)), "dilation": (2, 3), "flip": True, "bias": True},
     ),
-    "few_channels_tiles": ((2, 40, 70, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
+    "few_channels_many_images": ((9, 4, 5, 1), (4, 2, 2, 1), {}),
+    "few_channels_tiles": ((1, 17, 40, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
     "one_pixel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
     "pointwise": ((2, 5, 7, 8), (12, 1, 1, 8), {"bias": True, "activation": "relu"}),
     "filter_is_image": ((2, 5, 4, 3), (9, 5, 4, 3), {"bias": True}),
@@ -78,6 +79,16 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         {"groups": 2, "padding": ((1, 0), (0, 1)), "bias": True, "activation": "leaky_relu"},
     ),
     "depthwise": ((2, 7, 9, 8), (8, 3, 3, 1), {"groups": 8, "padding": 1, "stride": (2, 1), "bias": True}),
+    "depthwise_all_different": (
+        (3, 11, 14, 40),
+        (40, 3, 4, 1),
+        {"groups": 40, "padding": ((2, 1), (3, 5)), "stride": (3, 2), "dilation": (2, 1), "flip": True, "bias": True},
+    ),
+    "depthwise_bands": (
+        (1, 23, 24, 3),
+        (3, 5, 3, 1),
+        {"groups": 3, "padding": "same", "dilation": (1, 2), "activation": "relu"},
+    ),
     "depth_multiplier": ((3, 6, 5, 5), (15, 2, 3, 1), {"groups": 5, "dilation": (2, 1), "padding": ((1, 1), (0, 2))}),
 }
 

@@ -20,6 +20,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], object, dict[str, Any]
     "remainders": ((2, 8, 10, 2), (4, 2, 2, 2), 3, {"bias": True}),
     "padding_beyond_filter": ((1, 3, 4, 5), (3, 2, 2, 5), 2, {"padding": ((3, 4), (4, 3))}),
     "several_tiles": ((1, 9, 75, 16), (9, 3, 3, 16), (2, 2), {"padding": 1, "bias": True}),
+    "ragged_tiles": ((1, 22, 40, 8), (12, 3, 3, 8), 2, {"padding": 1, "bias": True}),
     "tall_tiles": ((1, 70, 7, 1), (2, 5, 1, 1), (1, 2), {"bias": True}),
     "several_filter_blocks": ((2, 6, 7, 16), (61, 5, 4, 16), (2, 3), {"padding": 2, "bias": True}),
     "several_channel_blocks": ((1, 5, 6, 18), (56, 6, 4, 18), 2, {"padding": 2}),

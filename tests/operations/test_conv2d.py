@@ -22,7 +22,7 @@ SMALL = (
     "stride_shares_factors_with_dilation",
     "groups_2",
     "depthwise",
-    "few_channels_dilated",
+    "few_channels_many_images",
     "stride_beyond_image",
 )
 

@@ -112,6 +112,9 @@ def special(spec: ConvPool2dSpec, kind: str) -> Arrays:
         x[0, 0, 0, 0] = x[-1, x.shape[1] // 2, 1, 0] = one(np.nan)
     elif kind == "infinities":
         x[0, 0, 0, 0], x[-1, -1, -1, -1] = one(np.inf), one(-np.inf)
+    elif kind == "close":  # together once they are rounded to a half, in another order before
+        given["x"] = (1 + (x.astype(np.float32) > 0) / 128).astype(x.dtype)
+        given["weight"] = np.abs(given["weight"])
     elif kind == "negative":
         given["x"], given["weight"], given["bias"] = np.abs(x), -np.abs(given["weight"]), -np.abs(given["bias"])
     return given
@@ -136,7 +139,7 @@ def chain(backend: Backend, spec: ConvPool2dSpec, given: Arrays, algorithm: str 
     return {name: backend.to_host(array) for name, array in found.items()}
 
 
-@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("kind", ["close", *SPECIAL])
 @pytest.mark.parametrize(
     ("case", "dtype"), [("all_different", "float32"), ("vector_filters", "float32"), ("all_different", "bfloat16")]
 )

@@ -154,7 +154,7 @@ def test_static_shared_memory_stays_below_the_limit(operation, case):
 
 def test_groups_take_the_direct_plan_alone():
     for operation in OPERATIONS:
-        assert [plan.name for plan in candidates(operation, CASES["depthwise"]("float32"))] == ["direct"]
+        assert [plan.name for plan in general(operation, CASES["depthwise"]("float32"))] == ["direct"]
 
 
 def test_the_implicit_gemm_comes_first_where_a_layer_is_large_enough():

@@ -123,7 +123,7 @@ def test_first_layers_take_these_plans_first_and_pointwise_ones_last():
 
 def test_chunks_are_bands_of_large_images_and_several_small_ones():
     chunks = {name: tuned(found("conv2d_backward_weight", LAYERS[name])[0].launches[0]) for name in ("mnist", "resnet")}
-    assert (chunks["mnist"]["IMAGES"], chunks["mnist"]["IMAGE_CHUNKS"]) == (1, 1)
-    assert chunks["resnet"]["IMAGE_CHUNKS"] == 12 and chunks["resnet"]["IMAGES"] == 1
+    assert (chunks["mnist"]["IMAGES"], chunks["mnist"]["IMAGE_CHUNKS"]) == (1, 2)
+    assert (chunks["resnet"]["IMAGES"], chunks["resnet"]["IMAGE_CHUNKS"]) == (1, 10)
     tiny = Conv2dSpec.of((64, 8, 8, 1), (6, 3, 3, 1), "float32")
     assert tuned(found("conv2d_backward_weight", tiny)[0].launches[0])["IMAGES"] == 7
