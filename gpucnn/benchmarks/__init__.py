@@ -1,0 +1,10 @@
+"""How long gpucnn takes, beside PyTorch in the same process: what `gpucnn bench` and scripts/benchmark.py run.
+
+Each module of `SECTIONS` measures one thing, case by case; `runner` runs them and `report` shows what they found.
+A figure that was not measured is None and is shown as "not measured".
+"""
+
+from __future__ import annotations
+
+SECTIONS = ("cpu",)
+"""In the order of running. A section is a module of this package with TITLE, COLUMNS, `cases` and `summary`."""
