@@ -18,7 +18,7 @@ from gpucnn import optimizers
 from gpucnn.autograd import no_grad, tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
-from gpucnn.benchmarks import textbook
+from gpucnn.benchmarks import textbook, torch_training
 from gpucnn.benchmarks.case import Case, Column, Conditions
 from gpucnn.benchmarks.layers import CPU_CONVOLUTIONS, Convolution
 from gpucnn.benchmarks.measure import (
@@ -112,7 +112,7 @@ def _compare(
     conditions: Conditions, ours: Contestant, rival: Callable[[Reference, str], Work], threads: int
 ) -> dict[str, Any]:
     """Time gpucnn's work beside PyTorch's in its quicker layout, or alone where there is no PyTorch."""
-    reference, turn = conditions.reference, conditions.turn_seconds
+    reference, turn = conditions.cpu_reference, conditions.turn_seconds
     if reference is None:
         seconds = alone(ours, conditions.repeats, turn_seconds=turn)
         return {"threads": threads, "ours": seconds.device if threads == 1 else seconds.wall}
@@ -129,7 +129,7 @@ def _layer(conditions: Conditions, layer: Convolution, both: bool, threads: int)
     x, weight, dy = (
         rng.standard_normal(shape, np.float32) for shape in (spec.x_shape, spec.weight_shape, spec.y_shape)
     )
-    with _threads(threads, conditions.reference):
+    with _threads(threads, conditions.cpu_reference):
         ours = Contestant("gpucnn", _own_layer(layer, x, weight, dy, both), _clock)
 
         def rival(reference: Reference, layout: str) -> Work:
@@ -182,7 +182,7 @@ def _step(conditions: Conditions, network: Network, threads: int) -> dict[str, A
     count = 2 if conditions.tiny else BATCH
     x = rng.random((count, *network.image), np.float32)
     y = rng.integers(network.classes, size=count).astype(np.int32)
-    with _threads(threads, conditions.reference):
+    with _threads(threads, conditions.cpu_reference):
         seed(0)
         model = network.build()
         model.compile(optimizer=optimizers.Adam(1e-3))
@@ -190,6 +190,6 @@ def _step(conditions: Conditions, network: Network, threads: int) -> dict[str, A
         return _compare(
             conditions,
             Contestant("gpucnn", lambda: model.train_step(images, labels), _clock),
-            lambda reference, layout: reference.training_step(network, x, y, layout),
+            lambda reference, layout: torch_training.step(reference, network, x, y, layout),
             threads,
         )

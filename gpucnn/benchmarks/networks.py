@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpucnn import layers
 from gpucnn.model import Sequential
@@ -66,6 +66,19 @@ class Network:
     image: tuple[int, int, int]
     parts: tuple[Part, ...]
     classes: int = 10
+
+    def shrunk(self) -> Network:
+        """Return it with few filters and units, and on images of 32x32 where they are larger."""
+        parts = [
+            replace(part, filters=min(part.filters, 4))
+            if isinstance(part, Conv)
+            else replace(part, units=min(part.units, 8))
+            if isinstance(part, Dense)
+            else part
+            for part in self.parts
+        ]
+        h, w, c = self.image
+        return replace(self, image=(min(h, 32), min(w, 32), c), parts=tuple(parts), classes=min(self.classes, 8))
 
     def build(self, dtype: str = "float32") -> Sequential:
         """Return it as a gpucnn model; a ReLU behind a convolution or product is its activation."""

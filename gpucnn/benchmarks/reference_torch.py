@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.benchmarks import networks
 from gpucnn.benchmarks.layers import Convolution
+from gpucnn.benchmarks.measure import Clock, DeviceClock, ProcessorClock
 from gpucnn.errors import DeviceError
+from gpucnn.specs import Pool2dSpec
 
 LAYOUTS = ("channels first", "channels last")
 
+Work = Callable[[], Any]
+
 
 class Reference:
-    """PyTorch on one device.
+    """PyTorch on one device. Float32 is strict, unless `precision` says otherwise.
 
     Args:
         device: "cuda" or "cpu".
@@ -37,11 +40,25 @@ class Reference:
         if device != "cpu" and not self.torch.cuda.is_available():
             raise DeviceError(f"PyTorch {self.torch.__version__} sees no GPU: nothing is compared with it")
         self.device = device
+        self.torch.backends.cudnn.benchmark = True
+        self._allow_tf32(False)
 
     @property
     def version(self) -> str:
         """PyTorch's own."""
         return str(self.torch.__version__)
+
+    def _allow_tf32(self, allowed: bool) -> None:
+        self.torch.backends.cudnn.allow_tf32 = self.torch.backends.cuda.matmul.allow_tf32 = allowed
+
+    @contextmanager
+    def precision(self, precision: str) -> Iterator[None]:
+        """Let float32 products be computed in tf32 inside the `with` block, if that is the precision class."""
+        self._allow_tf32(precision == "tf32")
+        try:
+            yield
+        finally:
+            self._allow_tf32(False)
 
     @contextmanager
     def threads(self, count: int) -> Iterator[None]:
@@ -53,22 +70,78 @@ class Reference:
         finally:
             self.torch.set_num_threads(before)
 
+    # -- time ---------------------------------------------------------------------------------------------------------
+    def clock(self, scrub: Callable[[], object]) -> Clock:
+        """Return the clock of this device; on a GPU `scrub` runs before each turn."""
+        if self.device == "cpu":
+            return ProcessorClock()
+        return DeviceClock(self._timer, self.synchronize, scrub)
+
+    @contextmanager
+    def _timer(self) -> Iterator[Callable[[], float]]:
+        cuda = self.torch.cuda
+        start, end = (cuda.Event(enable_timing=True) for _ in range(2))
+
+        def elapsed() -> float:
+            end.synchronize()
+            return float(start.elapsed_time(end)) / 1000
+
+        start.record()
+        yield elapsed
+        end.record()
+
+    def synchronize(self) -> None:
+        """Wait for all work."""
+        if self.device != "cpu":
+            self.torch.cuda.synchronize()
+
     # -- arrays -------------------------------------------------------------------------------------------------------
-    def _format(self, layout: str) -> Any:
+    def format(self, layout: str) -> Any:
+        """Return PyTorch's name of a layout."""
         return self.torch.channels_last if layout == "channels last" else self.torch.contiguous_format
 
-    def images(self, host: np.ndarray, layout: str, dtype: str = "float32") -> Any:
-        """Return images or filters whose channels stand last on the host, in a memory layout of PyTorch's."""
+    def images(self, host: np.ndarray, layout: str, precision: str = "float32") -> Any:
+        """Return images or filters whose channels stand last on the host, in a memory layout and precision class."""
+        dtype = self.torch.float32 if precision == "tf32" else getattr(self.torch, precision)
         first = self.torch.from_numpy(np.ascontiguousarray(host.transpose(0, 3, 1, 2)))
-        return first.to(self.device, getattr(self.torch, dtype)).contiguous(memory_format=self._format(layout))
+        return first.to(self.device, dtype).contiguous(memory_format=self.format(layout))
 
     def labels(self, host: np.ndarray) -> Any:
         """Return class numbers (N,)."""
         return self.torch.from_numpy(host.astype(np.int64)).to(self.device)
 
-    # -- a convolution ------------------------------------------------------------------------------------------------
-    def forward(self, layer: Convolution, x: np.ndarray, weight: np.ndarray, layout: str) -> Callable[[], Any]:
-        """Return a convolution that records nothing."""
+    def host(self, images: Any) -> np.ndarray:
+        """Return images or filters as float64 with their channels last."""
+        values: np.ndarray = images.detach().to("cpu", self.torch.float64).numpy()
+        return np.moveaxis(values, 1, 3)
+
+    # -- single operations --------------------------------------------------------------------------------------------
+    def convolution(
+        self,
+        layer: Convolution,
+        operation: str,
+        precision: str,
+        layout: str,
+        x: np.ndarray,
+        weight: np.ndarray,
+        dy: np.ndarray,
+    ) -> Work:
+        """Return one pass of a convolution, a name of layers.PASSES; it returns its output and records nothing."""
+        torch = self.torch
+        images, filters, gradient = (self.images(host, layout, precision) for host in (x, weight, dy))
+        if operation == "forward":
+            options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return lambda: torch.conv2d(images, filters, *options)
+        place = ("backward_input", "backward_weight").index(operation)
+        sizes = [[size, size] for size in (layer.stride, layer.padding, layer.dilation)]
+        wanted = [place == 0, place == 1, False]
+        backward = torch.ops.aten.convolution_backward
+        return lambda: backward(
+            gradient, images, filters, None, *sizes, False, [0, 0], layer.groups, wanted
+        )[place]  # fmt: skip
+
+    def forward(self, layer: Convolution, x: np.ndarray, weight: np.ndarray, layout: str) -> Work:
+        """Return a float32 convolution as a program without gradients calls it."""
         torch = self.torch
         images, filters = self.images(x, layout), self.images(weight, layout)
         options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -81,9 +154,9 @@ class Reference:
 
     def forward_and_backward(
         self, layer: Convolution, x: np.ndarray, weight: np.ndarray, dy: np.ndarray, layout: str
-    ) -> Callable[[], Any]:
-        """Return a convolution and its gradients by autograd: of the filters, and of the images unless they are a
-        first layer's."""
+    ) -> Work:
+        """Return a float32 convolution and its gradients by autograd: of the filters, and of the images unless they
+        are a first layer's."""
         torch = self.torch
         images, filters, gradient = (self.images(host, layout) for host in (x, weight, dy))
         images.requires_grad_(layer.kind != "first")
@@ -97,46 +170,26 @@ class Reference:
 
         return work
 
-    # -- networks -----------------------------------------------------------------------------------------------------
-    def module(self, network: networks.Network, layout: str) -> Any:
-        """Return a network with logits at its end."""
-        nn, parts = self.torch.nn, []
-        h, w, c = network.image
-        features = 0
-        for part in network.parts:
-            if isinstance(part, networks.Pad):
-                parts.append(nn.ZeroPad2d(part.pixels))
-                h, w = h + 2 * part.pixels, w + 2 * part.pixels
-            elif isinstance(part, networks.Conv):
-                parts.append(nn.Conv2d(c, part.filters, part.size, padding=part.padding))
-                h, w, c = (side + 2 * part.padding - part.size + 1 for side in (h, w, 0))
-                c = part.filters
-            elif isinstance(part, networks.Pool):
-                parts.append(nn.MaxPool2d(part.size))
-                h, w = h // part.size, w // part.size
-            elif isinstance(part, networks.Relu):
-                parts.append(nn.ReLU(inplace=True))
-            elif isinstance(part, networks.Flatten):
-                parts.append(nn.Flatten())
-                features = h * w * c
-            else:
-                parts.append(nn.Linear(features, part.units))
-                features = part.units
-        return nn.Sequential(*parts).to(self.device, memory_format=self._format(layout))
+    def pooling(self, spec: Pool2dSpec, x: np.ndarray, dy: np.ndarray, precision: str, layout: str) -> Work:
+        """Return a max-pooling and its gradient."""
+        aten = self.torch.ops.aten
+        images, gradient = self.images(x, layout, precision), self.images(dy, layout, precision)
+        sizes = [[spec.r, spec.s], list(spec.stride), [spec.pads[0], spec.pads[2]], list(spec.dilation)]
 
-    def training_step(self, network: networks.Network, x: np.ndarray, y: np.ndarray, layout: str) -> Callable[[], Any]:
-        """Return a step of Adam on one batch: forward, cross-entropy, backward, update; it returns the loss."""
+        def work() -> Any:
+            _, indices = aten.max_pool2d_with_indices(images, *sizes, spec.ceil_mode)
+            return aten.max_pool2d_with_indices_backward(gradient, images, *sizes, spec.ceil_mode, indices)
+
+        return work
+
+    def product(self, size: int, precision: str) -> Work:
+        """Return a product of two square matrices."""
         torch = self.torch
-        torch.manual_seed(0)
-        model = self.module(network, layout)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        images, labels = self.images(x, layout), self.labels(y)
+        dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
+        a, b = (torch.ones((size, size), dtype=dtype, device=self.device) for _ in range(2))
 
-        def step() -> Any:
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(model(images), labels)
-            loss.backward()
-            optimizer.step()
-            return loss
+        def work() -> Any:
+            with self.precision(precision):
+                return torch.mm(a, b)
 
-        return step
+        return work

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any
 
 from gpucnn.benchmarks.case import Case, Conditions
-from gpucnn.errors import GpucnnError
 
 Results = dict[str, dict[str, Any]]
 """Section -> title, rows ({"case": name, ...values}; without values "reason" says why), summary."""
@@ -84,5 +83,5 @@ class Run:
 def _measured(case: Case) -> dict[str, Any]:
     try:
         return case.measure()
-    except (GpucnnError, MemoryError) as error:
+    except Exception as error:  # one case that fails must not cost the others
         return {"reason": " ".join(f"{error}".split()) or type(error).__name__}
