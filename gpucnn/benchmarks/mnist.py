@@ -7,7 +7,6 @@ is a seed of its own, on both sides.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -24,6 +23,7 @@ from gpucnn.benchmarks.own import Own
 from gpucnn.benchmarks.reference_torch import LAYOUTS
 from gpucnn.benchmarks.torch_training import WAYS
 from gpucnn.datasets import digits, mnist
+from gpucnn.schedules import OneCycle
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.loop import train_on
 from gpucnn.training.resident import ResidentData
@@ -47,23 +47,6 @@ _BATCH = 256
 _MEAN, _DEVIATION = 0.1307, 0.3081
 
 Split = tuple[np.ndarray, np.ndarray]
-
-
-def one_cycle(steps: int, peak: float) -> list[float]:
-    """Return the learning rate of every step: a cosine up from peak/25 over 30 % of them, then down to peak/250,000.
-
-    Source: Smith and Topin, "Super-convergence", 2017, in the form and with the defaults of PyTorch's OneCycleLR.
-    """
-    start, end, top = peak / 25, peak / 250_000, 0.3 * steps - 1
-
-    def between(a: float, b: float, part: float) -> float:
-        return b + (a - b) * (1 + math.cos(math.pi * part)) / 2
-
-    last = max(steps - 1 - top, 1.0)
-    return [
-        between(start, peak, i / top) if top > 0 and i <= top else between(peak, end, min((i - top) / last, 1.0))
-        for i in range(steps)
-    ]
 
 
 def cases(conditions: Conditions) -> Iterator[Case]:
@@ -94,29 +77,28 @@ def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 class OwnRun:
-    """gpucnn's training of one seed, compiled and captured: `run` trains from the initial weights."""
+    """gpucnn's training of one seed, compiled and captured as one graph: `run` trains from the initial weights."""
 
-    def __init__(self, own: Own, network: Network, train: Split, batch: int, rates: list[float], seed: int) -> None:
-        self._own, self._rates = own, rates
-        adam = optimizers.Adam(rates[0], beta_1=0.7, beta_2=0.9, epsilon=1e-8)
+    def __init__(self, own: Own, network: Network, train: Split, batch: int, steps: int, seed: int) -> None:
+        self._own, self._steps = own, steps
+        adam = optimizers.Adam(OneCycle(PEAK, steps), beta_1=0.7, beta_2=0.9, epsilon=1e-8)
         self.model = own.model(network, adam, weights=seed)
-        self._data = ResidentData(*train, own.backend, "float32")
-        model, data = self.model, self._data
+        data = ResidentData(*train, own.backend, "float32")
+        model = self.model
         self._recording = Recording(lambda: train_on(model, *data.take(batch)), own.backend)
-        weights, moments = self.model.state_dict(), adam.state_dict()
-        for _ in range(4):  # compiles, records, captures, replays
-            self._recording()
-        self.model.load_state_dict(weights)
-        adam.load_state_dict(moments)
-        self._data.start()
+        weights, progress = model.state_dict(), adam.state_dict()
+        for repeat in (1, 1, steps):  # compiles, records, captures
+            data.start()
+            self._recording(repeat)
+        data.start()
+        model.load_state_dict(weights)
+        adam.load_state_dict(progress)
 
     def run(self) -> float:
         """Train; return the seconds until the final weights are ready."""
         self._own.backend.synchronize()
         begin = time.perf_counter()
-        for rate in self._rates:
-            self.model.optimizer.learning_rate = rate
-            self._recording()
+        self._recording(self._steps)
         self._own.backend.synchronize()
         return time.perf_counter() - begin
 
@@ -138,13 +120,14 @@ def _data(conditions: Conditions) -> tuple[Split, Split]:
 def _measure(conditions: Conditions, way: str) -> dict[str, Any]:
     train, test = _data(conditions)
     network, batch = (RECORD.shrunk(), 8) if conditions.tiny else (RECORD, _BATCH)
-    rates = one_cycle(len(train[0]) // batch, PEAK)
+    steps = len(train[0]) // batch
     if conditions.tiny:  # shrunk to 8 classes
         train, test = (train[0], train[1] % network.classes), (test[0], test[1] % network.classes)
     own, reference = conditions.device, conditions.reference
-    makers: list[Callable[[int], Any]] = [partial(OwnRun, own, network, train, batch, rates)]
+    makers: list[Callable[[int], Any]] = [partial(OwnRun, own, network, train, batch, steps)]
     layout = LAYOUTS[0]
     if reference is not None:
+        rates = [float(rate) for rate in OneCycle(PEAK).table(steps)]
         make = partial(torch_mnist.TorchRun, reference, network, train, batch, rates, way)
         layout = min(LAYOUTS, key=lambda layout: make(layout, 0).run())
         makers.append(partial(make, layout))

@@ -177,8 +177,8 @@ class Reference:
         sizes = [[spec.r, spec.s], list(spec.stride), [spec.pads[0], spec.pads[2]], list(spec.dilation)]
 
         def work() -> Any:
-            _, indices = aten.max_pool2d_with_indices(images, *sizes, spec.ceil_mode)
-            return aten.max_pool2d_with_indices_backward(gradient, images, *sizes, spec.ceil_mode, indices)
+            found = aten.max_pool2d_with_indices(images, *sizes, spec.ceil_mode)
+            return aten.max_pool2d_with_indices_backward(gradient, images, *sizes, spec.ceil_mode, found[1])
 
         return work
 

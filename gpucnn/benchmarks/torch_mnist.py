@@ -91,4 +91,4 @@ class TorchRun:
         torch = self._reference.torch
         with torch.no_grad():
             scores = self.model(self._reference.images(test[0], self._layout))
-        return float((scores.argmax(1).cpu().numpy() == test[1]).mean())
+        return float(torch.eq(scores.argmax(1), self._reference.labels(test[1])).float().mean().item())

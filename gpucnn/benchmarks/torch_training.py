@@ -80,7 +80,6 @@ def block(
     reference: Reference, network: networks.Network, x: np.ndarray, dy: np.ndarray, layout: str, way: str = "eager"
 ) -> Work:
     """Return layers forward and backward to the gradients of their parameters."""
-    torch = reference.torch
     model = module(reference, network, layout)
     images, gradient = reference.images(x, layout), reference.images(dy, layout)
     called = compiled(reference, model) if way == "torch.compile" else model

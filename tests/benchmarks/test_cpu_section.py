@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +14,10 @@ from gpucnn.backends import use_backend
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads
 from gpucnn.benchmarks import cpu, textbook
 from gpucnn.benchmarks.case import Conditions
-from gpucnn.benchmarks.layers import CONVOLUTIONS, CPU_CONVOLUTIONS
+from gpucnn.benchmarks.layers import CONVOLUTIONS, CPU_CONVOLUTIONS, PASSES
 from gpucnn.benchmarks.networks import CNN_32_64, LENET5, RECORD
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
+from gpucnn.benchmarks.torch_training import module, step
 from gpucnn.errors import DeviceError
 
 GEOMETRY = Geometry()
@@ -87,31 +85,15 @@ def test_without_pytorch_gpucnn_is_measured_alone_and_beside_the_textbook():
     assert set(found.values()) == {None}
 
 
-class Idle:
-    """A contestant that takes its time and computes nothing."""
-
-    def __init__(self) -> None:
-        self.layouts: list[str] = []
-
-    @contextmanager
-    def threads(self, count: int) -> Iterator[None]:
-        yield
-
-    def _work(self, *arguments: Any) -> Callable[[], object]:
-        self.layouts.append(arguments[-1])
-        return lambda: sum(range(5000))
-
-    forward = forward_and_backward = training_step = _work
-
-
-def test_every_case_runs_beside_a_contestant_and_the_summary_has_every_figure():
-    idle = Idle()
-    rows = names_and_rows(replace(TINY, reference=idle), "")
+def test_every_case_runs_beside_pytorch_and_the_summary_has_every_figure(torch):
+    torch.get_num_threads.return_value = 7
+    rows = names_and_rows(replace(TINY, cpu_reference=Reference("cpu")), "")
     assert len(rows) == 2 * (14 + 2)
-    assert set(idle.layouts) == set(LAYOUTS)
     assert all(row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"] for row in rows.values())
     found = cpu.summary(rows)
     assert len(found) == 8 and all(value > 0 for value in found.values())
+    counts = [call.args[0] for call in torch.set_num_threads.call_args_list]
+    assert counts == [1, 7] * 16 + [2, 7] * 16
 
 
 def test_figures_of_two_threads_count_for_nothing():
@@ -148,6 +130,26 @@ def test_blas_threads_are_given_and_taken_back():
     assert state == [4]
 
 
+@pytest.mark.parametrize("layer", [CPU_CONVOLUTIONS[2], CONVOLUTIONS[11], CONVOLUTIONS[13], CONVOLUTIONS[14]])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pytorch_computes_each_pass(layout, layer):
+    pytest.importorskip("torch")
+    reference = Reference("cpu")
+    layer = replace(layer, n=2, image=7)
+    spec = layer.spec()
+    operands = arrays(spec.x_shape, spec.weight_shape, spec.y_shape)
+    x, weight, dy = operands
+    geometry = Geometry(spec.stride, spec.pads, spec.dilation, spec.groups)
+    exact = (
+        forward(x, weight, None, geometry),
+        backward_input(dy, weight, x.shape, geometry),
+        backward_weight(dy, x, weight.shape, geometry),
+    )
+    for operation, expected in zip(PASSES, exact, strict=True):
+        found = reference.host(reference.convolution(layer, operation, "float32", layout, *operands)())
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pytorch_computes_the_same(layout):
     pytest.importorskip("torch")
@@ -171,7 +173,7 @@ def test_pytorch_trains_the_same_network(network):
         model = network.build()
         model.compile()
         own = list(model.state_dict().values())
-        theirs = reference.module(network, "channels last")
+        theirs = module(reference, network, "channels last")
         with torch.no_grad():
             for parameter, value in zip(theirs.parameters(), own, strict=True):
                 if value.ndim == 4:
@@ -182,5 +184,5 @@ def test_pytorch_trains_the_same_network(network):
         loss = model.train_step(tensor(x), tensor(y)).item()
     logits = theirs(reference.images(x, "channels last"))
     assert torch.nn.functional.cross_entropy(logits, reference.labels(y)).item() == pytest.approx(loss, rel=1e-5)
-    step = reference.training_step(network, x, y, "channels first")
-    assert step().item() > step().item() > 0
+    trained = step(reference, network, x, y, "channels first")
+    assert trained().item() > trained().item() > 0

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gpucnn import benchmarks, cli
+from gpucnn import backends, benchmarks, cli
 from gpucnn.benchmarks import report
 from gpucnn.benchmarks.case import Case, Column, Conditions
 from gpucnn.benchmarks.runner import Run
 from gpucnn.errors import KernelError
 
 BARE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+EMULATED = backends.available("emulated")
 RATIO = {"median": 2.0, "low": 1.5, "high": 2.5}
 
 
@@ -117,7 +118,8 @@ def bench(section: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     from gpucnn.cli import bench as command
 
     argument = next(p for p in command.command.params if p.name == "sections")
-    monkeypatch.setattr(argument.type, "choices", (*benchmarks.SECTIONS, "trial"))
+    monkeypatch.setitem(benchmarks.SECTIONS, "trial", False)
+    monkeypatch.setattr(argument.type, "choices", tuple(benchmarks.SECTIONS))
     monkeypatch.setitem(sys.modules, "torch", None)
 
     def run(*arguments: str, cases: tuple = (("one", good),)) -> Result:
@@ -132,11 +134,42 @@ def test_the_command_prints_a_table_and_writes_json(bench, tmp_path):
     result = bench("--json", str(path), "--repeats", "4")
     assert result.exit_code == 0, result.output
     assert "one     2 ms  2.00 (1.50 to 2.50)" in result.stdout
-    assert "PyTorch cannot be imported" in result.stderr
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["sections"]["trial"]["rows"] == [{"case": "one", "ours": 0.002, "ratio": RATIO}]
     assert found["about"]["torch"] == "not measured" and found["about"]["pairs"] == 4
     assert found["about"]["gpucnn"] and found["about"]["commit"] and found["about"]["numpy"]
+
+
+def test_without_a_gpu_what_needs_one_is_said_and_left_out(bench, monkeypatch):
+    monkeypatch.setattr(backends, "available", lambda name: "there is no GPU")
+    result = bench()
+    assert result.exit_code == 0
+    assert result.stderr.startswith("step, mnist, block, pool, kernels: not measured, there is no GPU")
+
+
+@pytest.mark.parametrize("arguments", [["kernels"], ["--backend", "cuda"], ["overhead", "--backend", "cuda"]])
+def test_what_was_asked_for_by_name_is_never_left_out(arguments, monkeypatch):
+    monkeypatch.setattr(backends, "available", lambda name: "there is no GPU")
+    monkeypatch.setattr(backends, "_instances", {})
+    result = CliRunner().invoke(cli.main, ["bench", *arguments])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["Error: backend 'cuda' is not available: there is no GPU"]
+
+
+def test_pytorch_missing_is_said_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = CliRunner().invoke(cli.main, ["bench", "cpu", "--tiny", "--repeats", "1", "--filter", "C24 K32 3x3 12²"])
+    assert result.exit_code == 0, result.output
+    assert re.search("^PyTorch cannot be imported .*: nothing is compared with it$", result.stderr, re.M)
+
+
+@pytest.mark.skipif(EMULATED is not None, reason=f"emulated: {EMULATED}")
+def test_a_device_that_only_pretends_is_tried_at_tiny_sizes(monkeypatch):
+    monkeypatch.setattr(backends, "_process", None)
+    arguments = ["pool", "--backend", "emulated", "--repeats", "1", "--filter", "2x2/2 24², float32"]
+    result = CliRunner().invoke(cli.main, ["bench", *arguments])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("TINY sizes") and "N256 C32 2x2/2 24², float32" in result.stdout
 
 
 def test_an_interrupted_command_shows_what_it_has(bench, tmp_path):
