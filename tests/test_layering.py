@@ -22,10 +22,11 @@ RANKS = (
     ("layers", "losses", "metrics", "optimizers", "datasets"),
     ("training",),
     ("model",),
-    ("zoo", "cli"),
+    ("zoo", "benchmarks", "cli"),
 )
 """Lowest first. A module imports from lower ranks, and of its own rank only what stands to its left."""
 PLACE = {name: (rank, column) for rank, names in enumerate(RANKS) for column, name in enumerate(names)}
+NAMING = {"benchmarks", "cli"}
 DEVICES = {"numpy", "cuda", "emulated", "cupy"}
 TOP_LEVEL = {"gpucnn", "kernels", "tests", "scripts", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"}
 
@@ -56,8 +57,8 @@ def home(path: Path) -> str:
 
 
 FILES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in python_files(PACKAGE)]
-UPPER = [p for p in FILES if PLACE.get(home(p.values[0]), (0, 0))[0] > 2 and home(p.values[0]) != "cli"]
-"""Above the backends. The command line is left out: naming devices to the user is its job."""
+UPPER = [p for p in FILES if PLACE.get(home(p.values[0]), (0, 0))[0] > 2 and home(p.values[0]) not in NAMING]
+"""Above the backends. The command line and the benchmark are left out: naming devices is their job."""
 
 
 def test_every_module_has_a_rank() -> None:

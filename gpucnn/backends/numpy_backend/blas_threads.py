@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+from gpucnn.errors import DeviceError
+
 _NAMES = (
     "scipy_openblas_{}_num_threads64_",
     "scipy_openblas_{}_num_threads",
@@ -55,6 +57,23 @@ class BlasThreads:
             if self._functions is None:
                 return 1
             return self._saved if self._holders else self._functions[0]()
+
+    @contextmanager
+    def given(self, count: int) -> Iterator[None]:
+        """Let the library have `count` threads inside the `with` block.
+
+        Raises:
+            DeviceError: its threads cannot be set from here.
+        """
+        if self._functions is None:
+            raise DeviceError("the number of threads of this NumPy's BLAS cannot be set; only OpenBLAS's can")
+        get, put = self._functions
+        before = get()
+        put(count)
+        try:
+            yield
+        finally:
+            put(before)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

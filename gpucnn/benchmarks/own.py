@@ -1,0 +1,161 @@
+"""gpucnn as a contestant on a device that launches kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpucnn import dtypes, optimizers
+from gpucnn.autograd import tensor
+from gpucnn.backends import use_backend
+from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.benchmarks.layers import Convolution
+from gpucnn.benchmarks.measure import DeviceClock
+from gpucnn.benchmarks.networks import Network
+from gpucnn.errors import DeviceError
+from gpucnn.generator import seed
+from gpucnn.model import Sequential
+from gpucnn.specs import ArraySpec, MatmulSpec, Pool2dSpec
+from gpucnn.training.captured_step import Recording
+
+SCRUB_BYTES = 1 << 28
+"""Written before each turn: several times the L2 cache of any GPU, and long enough to hide Python's enqueueing."""
+_CALLS_UNTIL_REPLAY = 4
+"""Compiles, records, captures, replays."""
+
+PRECISIONS = ("bfloat16", "float32", "tf32", "float16")
+"""Classes that are compared like with like: storage type, or how float32 operands enter products."""
+
+Work = Callable[[], Any]
+
+
+def storage(precision: str) -> str:
+    """Return the dtype of a precision class's arrays."""
+    return "float32" if precision == "tf32" else precision
+
+
+class Own:
+    """gpucnn's side.
+
+    Args:
+        backend: in use while the benchmark runs.
+        scrub_bytes: see SCRUB_BYTES.
+    """
+
+    def __init__(self, backend: KernelBackend, scrub_bytes: int = SCRUB_BYTES) -> None:
+        self.backend = backend
+        self._scrubbed = backend.empty((scrub_bytes // 4,), "float32")
+        self.clock = DeviceClock(backend.device.timer, backend.device.synchronize, self.scrub)
+
+    def scrub(self) -> None:
+        """Drive everything else out of the device's cache."""
+        self.backend.fill_forward(0.0, ArraySpec(self._scrubbed.size, "float32"), out=self._scrubbed)
+
+    def array(self, host: np.ndarray, precision: str) -> Any:
+        """Return a host array's values on the device, in a precision class's dtype."""
+        return self.backend.from_host(host.astype(dtypes.numpy_dtype(storage(precision))))
+
+    def convolution(
+        self, layer: Convolution, operation: str, precision: str, x: np.ndarray, weight: np.ndarray, dy: np.ndarray
+    ) -> Work:
+        """Return one pass of a convolution, a name of layers.PASSES; it returns its output.
+
+        Raises:
+            DeviceError: there is no kernel for it.
+        """
+        backend, spec = self.backend, layer.spec(storage(precision), "tf32" if precision == "tf32" else "float32")
+        images, filters, gradient = (self.array(host, precision) for host in (x, weight, dy))
+        if not backend.algorithms(f"conv2d_{operation}", spec):
+            raise DeviceError(f"no kernel computes conv2d_{operation} in {precision} on this device")
+        if operation == "forward":
+            y = backend.empty(spec.y_shape, spec.dtype)
+            return lambda: backend.conv2d_forward(images, filters, None, spec, out=y)
+        if operation == "backward_input":
+            dx = backend.empty(spec.x_shape, spec.dtype)
+            return lambda: backend.conv2d_backward_input(gradient, filters, spec, out=dx)
+        dw = backend.empty(spec.weight_shape, spec.dtype)
+        return lambda: backend.conv2d_backward_weight(gradient, images, spec, out=dw)
+
+    def algorithm(self, layer: Convolution, operation: str, precision: str) -> str:
+        """Return the name of the algorithm that is chosen by default."""
+        spec = layer.spec(storage(precision), "tf32" if precision == "tf32" else "float32")
+        return self.backend.algorithms(f"conv2d_{operation}", spec)[0]
+
+    def product(self, size: int, precision: str) -> Work:
+        """Return a product of two square matrices."""
+        spec = MatmulSpec.of(
+            (size, size),
+            (size, size),
+            storage(precision),
+            precision="tf32" if precision == "tf32" else "float32",
+        )
+        a, b = (self.array(np.ones((size, size), np.float32), precision) for _ in range(2))
+        y = self.backend.empty((size, size), spec.dtype)
+        return lambda: self.backend.matmul_forward(a, b, None, spec, out=y)
+
+    def copy(self, nbytes: int) -> Work:
+        """Return a copy of so many bytes within the device."""
+        source, target = (self.backend.zeros((nbytes // 4,), "float32") for _ in range(2))
+        return lambda: self.backend.copy(target, source)
+
+    def pooling(self, spec: Pool2dSpec, x: np.ndarray, dy: np.ndarray, precision: str) -> Work:
+        """Return a max-pooling and its gradient."""
+        images, gradient = self.array(x, precision), self.array(dy, precision)
+        y, dx = self.backend.empty(spec.y_shape, spec.dtype), self.backend.empty(spec.x_shape, spec.dtype)
+
+        def work() -> Any:
+            _, argmax = self.backend.pool2d_forward(images, spec, out=y)
+            return self.backend.pool2d_backward_input(gradient, argmax, spec, out=dx)
+
+        return work
+
+    def model(
+        self, network: Network, optimizer: optimizers.Optimizer, *, weights: int = 0, precision: str = "float32"
+    ) -> Sequential:
+        """Return a network compiled for training, its weights drawn from the seed `weights`.
+
+        Raises:
+            DeviceError: models cannot be trained in this precision.
+        """
+        if precision != "float32":
+            raise DeviceError(f"models are not trained in {precision}")
+        seed(weights)
+        with use_backend(self.backend):
+            model = network.build()
+            model.compile(optimizer=optimizer)
+        return model
+
+    def block(self, network: Network, x: np.ndarray, dy: np.ndarray) -> Work:
+        """Return layers forward and backward to the gradients of their parameters, captured."""
+        model = self.model(network, optimizers.Adam())
+        with use_backend(self.backend):
+            images, gradient = tensor(x), tensor(dy)
+
+        def both_ways() -> None:
+            model(images, training=True).backward(gradient)
+            for parameter in model.parameters():
+                parameter.zero_grad()
+
+        return self.captured(both_ways)
+
+    def step(
+        self, network: Network, x: np.ndarray, y: np.ndarray, *, captured: bool, precision: str = "float32"
+    ) -> Work:
+        """Return a training step with Adam on one batch."""
+        model = self.model(network, optimizers.Adam(1e-3), precision=precision)
+        with use_backend(self.backend):
+            images, labels = tensor(x), tensor(y)
+
+        def step() -> Any:
+            return model.train_step(images, labels)
+
+        return self.captured(step) if captured else step
+
+    def captured(self, work: Work) -> Work:
+        """Return work that is replayed from a graph of one run."""
+        recording = Recording(work, self.backend)
+        for _ in range(_CALLS_UNTIL_REPLAY):
+            recording()
+        return recording

@@ -1,0 +1,123 @@
+"""What a run found, for people and for programs: aligned tables, and JSON that says what it was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpucnn import __version__
+from gpucnn.benchmarks.case import Column, Conditions
+from gpucnn.benchmarks.runner import Results
+
+NOT_MEASURED = "not measured"
+
+
+def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
+    """Return what the figures are measured on and with: machine, versions, commit, command."""
+    reference = conditions.reference
+    return {
+        "command": " ".join(command),
+        "gpucnn": __version__,
+        "commit": _commit(),
+        "processor": f"{_processor()}, {os.cpu_count()} logical processors",
+        "platform": f"{sys.platform} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", "not set"),
+        "torch": NOT_MEASURED if reference is None else reference.version,
+        "pairs": conditions.repeats,
+        "tiny": conditions.tiny,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str:
+    """Return the checkout's commit, with "changed" behind it where the tree differs; a copy or a wheel has none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "unknown, not a git checkout"
+    try:
+        commit, changed = (
+            subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "gpucnn", "kernels"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown, git does not answer"
+    return f"{commit} changed" if changed else commit
+
+
+def write(path: Path, facts: dict[str, Any], results: Results) -> None:
+    """Write a run as JSON so that readers see the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"about": facts, "sections": results}, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def text(results: Results) -> str:
+    """Return every section as an aligned table, then its summary."""
+    blocks = []
+    for name, section in results.items():
+        columns: Sequence[Column] = import_module(f"gpucnn.benchmarks.{name}").COLUMNS
+        rows = section["rows"]
+        lines = [section["title"], *_aligned(columns, rows)]
+        reasons = dict.fromkeys(row["reason"] for row in rows if "reason" in row)
+        lines += [f"{NOT_MEASURED}: {reason}" for reason in reasons]
+        lines += [f"{key}: {cell(value, 'number')}" for key, value in section["summary"].items()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _aligned(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
+    table = [[column.heading for column in columns]]
+    table += [[cell(row.get(column.key), column.form) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    return [
+        "  ".join(
+            value.ljust(width) if column.form == "text" else value.rjust(width)
+            for value, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in table
+    ]
+
+
+def cell(value: Any, form: str) -> str:
+    """Return a value as a table shows it.
+
+    Args:
+        value: None where it was not measured.
+        form: a Column's.
+    """
+    if value is None:
+        return NOT_MEASURED
+    if form == "seconds":
+        return _seconds(value)
+    if form == "ratio":
+        return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    if form == "percent":
+        return f"{value:.1%}"
+    return f"{value:.3g}" if form == "number" else str(value)
+
+
+def _seconds(value: float) -> str:
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e6:.3g} µs"

@@ -1,0 +1,69 @@
+"""Training steps on one batch: LeNet-5 eager beside eager and best beside best, and VGG-11."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gpucnn.benchmarks import torch_training
+from gpucnn.benchmarks.case import Case, Column, Conditions
+from gpucnn.benchmarks.compare import COLUMNS as COMPARED
+from gpucnn.benchmarks.compare import beside, ratios
+from gpucnn.benchmarks.measure import Contestant
+from gpucnn.benchmarks.networks import LENET5, VGG11, Network
+from gpucnn.benchmarks.reference_torch import Work
+
+TITLE = "Training steps with Adam; captured: gpucnn as a CUDA graph of one step, PyTorch in its quickest way"
+COLUMNS = (Column("case", "what"), *COMPARED)
+_STEPS = (
+    (LENET5, 128, "float32", True),
+    (LENET5, 128, "float32", False),
+    (LENET5, 64, "float32", True),
+    (LENET5, 256, "float32", True),
+    (VGG11, 256, "bfloat16", True),
+    (VGG11, 128, "float32", True),
+)
+"""Network, batch, precision class, whether captured."""
+
+
+def _name(network: Network, batch: int, precision: str, captured: bool) -> str:
+    return f"{network.name}, batch {batch}, {precision}, {'captured' if captured else 'eager'}"
+
+
+def cases(conditions: Conditions) -> Iterator[Case]:
+    """Yield every step."""
+    for one in _STEPS:
+        yield Case(_name(*one), partial(_measure, conditions, *one))
+
+
+def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the ratios, by the wall clock: a step's user waits for it."""
+    found = {}
+    for one in _STEPS:
+        ratio = ratios(rows, [_name(*one)], "wall_ratio")
+        found[_name(*one)] = ratio[0] if ratio else None
+    return found
+
+
+def _measure(conditions: Conditions, network: Network, batch: int, precision: str, captured: bool) -> dict[str, Any]:
+    own, reference = conditions.device, conditions.reference
+    rng = np.random.default_rng(0)
+    count = 1 if conditions.tiny else batch
+    if conditions.tiny:
+        network = network.shrunk()
+    x = rng.random((count, *network.image), np.float32)
+    y = rng.integers(network.classes, size=count).astype(np.int32)
+    work = own.step(network, x, y, captured=captured, precision=precision)
+    rivals: list[Contestant] = []
+    failed: list[str] = []
+    if reference is not None:
+
+        def make(layout: str, way: str) -> Work:
+            return torch_training.step(reference, network, x, y, layout, way, precision)
+
+        ways = torch_training.WAYS if captured else torch_training.WAYS[:1]
+        rivals, failed = torch_training.contestants(reference, make, own.scrub, ways)
+    return {**beside(conditions, work, rivals), "failed": failed}

@@ -1,0 +1,94 @@
+"""PyTorch's side of the MNIST race."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from gpucnn.benchmarks.networks import Network
+from gpucnn.benchmarks.reference_torch import Reference
+from gpucnn.benchmarks.torch_training import compiled, graphed, module
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+class TorchRun:
+    """PyTorch's training of one seed, compiled and captured: `run` trains from the initial weights.
+
+    As a CUDA graph the whole epoch is one graph: every step's batch and learning rate are fixed in it.
+
+    Args:
+        reference: PyTorch.
+        network: what to train.
+        train: images (N, H, W, C) and labels; on the device from here on.
+        batch: images a step; what is left over is not used.
+        rates: the learning rate of every step.
+        way: a name of torch_training.WAYS.
+        layout: a name of reference_torch.LAYOUTS.
+        seed: of the weights.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        network: Network,
+        train: Split,
+        batch: int,
+        rates: list[float],
+        way: str,
+        layout: str,
+        seed: int,
+    ) -> None:
+        self._reference, self._layout, self._rates, self._batch = reference, layout, rates, batch
+        torch = reference.torch
+        torch.manual_seed(seed)
+        self.model = module(reference, network, layout)
+        whole = way == "CUDA graph"
+        rate = torch.tensor(rates[0], device=reference.device) if whole else rates[0]
+        self._optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=rate, betas=(0.7, 0.9), eps=1e-8, fused=True, capturable=whole
+        )
+        self._x, self._y = reference.images(train[0], layout), reference.labels(train[1])
+        self._called = compiled(reference, self.model) if way == "torch.compile" else self.model
+        initial = [parameter.detach().clone() for parameter in self.model.parameters()]
+        self._run: Any = graphed(reference, self._epoch) if whole else self._epoch
+        if not whole:
+            self._step(0)
+        with torch.no_grad():
+            for parameter, value in zip(self.model.parameters(), initial, strict=True):
+                parameter.copy_(value)
+                for moment in self._optimizer.state[parameter].values():
+                    moment.zero_()
+
+    def _step(self, number: int) -> None:
+        torch = self._reference.torch
+        rows = slice(number * self._batch, (number + 1) * self._batch)
+        for group in self._optimizer.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self._rates[number])
+            else:
+                group["lr"] = self._rates[number]
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(self._called(self._x[rows]), self._y[rows]).backward()
+        self._optimizer.step()
+
+    def _epoch(self) -> None:
+        for number in range(len(self._rates)):
+            self._step(number)
+
+    def run(self) -> float:
+        """Train; return the seconds until the final weights are ready."""
+        self._reference.synchronize()
+        begin = time.perf_counter()
+        self._run()
+        self._reference.synchronize()
+        return time.perf_counter() - begin
+
+    def accuracy(self, test: Split) -> float:
+        """Return the fraction of the test images that are told right."""
+        torch = self._reference.torch
+        with torch.no_grad():
+            scores = self.model(self._reference.images(test[0], self._layout))
+        return float(torch.eq(scores.argmax(1), self._reference.labels(test[1])).float().mean().item())

@@ -1,0 +1,58 @@
+"""A device that takes no time, and a PyTorch that computes nothing: with them every path of the GPU's sections runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from gpucnn.backends import use_backend
+from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.benchmarks.case import Conditions
+from gpucnn.benchmarks.ceilings import Ceilings
+from gpucnn.benchmarks.own import Own
+from gpucnn.benchmarks.reference_torch import Reference
+from gpucnn.devices.device import AllocationLog
+from gpucnn.devices.null import NullDevice
+from gpucnn.limits import limits_of
+
+
+class IdleDevice(NullDevice):
+    """Launches nothing; what it captures replays to nothing, and its timer is the wall's clock."""
+
+    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Any, Any]:
+        for _ in range(repeat):
+            result = step()
+        return SimpleNamespace(replay=lambda: self.launches.clear()), result
+
+    @contextmanager
+    def timer(self) -> Iterator[Callable[[], float]]:
+        begin = time.perf_counter()
+        yield lambda: time.perf_counter() - begin
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """A stand-in for the module: it accepts every call, and its events lie two milliseconds apart."""
+    fake = MagicMock(name="torch", __version__="0.0")
+    fake.cuda.is_available.return_value = True
+    fake.cuda.Event.return_value.elapsed_time.return_value = 2.0
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.setattr(Reference, "host", lambda self, images: np.ones((), np.float64))
+    return fake
+
+
+@pytest.fixture
+def idle() -> Iterator[Conditions]:
+    """Conditions on the idle device without PyTorch."""
+    backend = KernelBackend(IdleDevice(limits_of(90)))
+    with use_backend(backend):
+        own = Own(backend, 64)
+        yield Conditions(own, None, None, 1, 0.0, True, None, Ceilings(own, None, 64, 4))

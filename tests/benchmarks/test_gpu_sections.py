@@ -1,0 +1,188 @@
+"""The sections for a GPU: every case runs on a device that launches nothing, beside a PyTorch that computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from reference.conv2d import Geometry, backward_input, backward_weight, forward
+
+from gpucnn import backends
+from gpucnn.backends import use_backend
+from gpucnn.benchmarks import block, kernels, mnist, overhead, pool, step, torch_training
+from gpucnn.benchmarks.case import Conditions
+from gpucnn.benchmarks.ceilings import Ceilings
+from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES
+from gpucnn.benchmarks.own import PRECISIONS, Own
+from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
+from gpucnn.errors import DeviceError
+from gpucnn.specs import Pool2dSpec
+
+EMULATED = backends.available("emulated")
+SOME = {kernels: "C128", step: "float32"}
+"""Of sections with many cases, or some that cannot be measured: the names of those that are run."""
+SECTIONS = (block, kernels, mnist, pool, step)
+
+
+@pytest.fixture
+def compared(idle: Conditions, torch: Any) -> Conditions:
+    """The idle conditions with PyTorch beside."""
+    reference = Reference("cuda")
+    assert idle.own is not None
+    return replace(idle, reference=reference, ceilings=Ceilings(idle.own, reference, 64, 4))
+
+
+def rows_of(section: Any, conditions: Conditions, wanted: str = "") -> dict[str, dict[str, Any]]:
+    return {case.name: case.measure() for case in section.cases(conditions) if wanted in case.name}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_case_is_compared(section, compared):
+    rows = rows_of(section, compared, SOME.get(section, ""))
+    keys = {column.key for column in section.COLUMNS} - {"case", "error", "their_error"}
+    for name, row in rows.items():
+        assert keys <= row.keys(), name
+        assert row["wall_ratio"]["median"] > 0 and not row.get("failed"), name
+    if section not in SOME:
+        assert all(value is not None for value in section.summary(rows).values())
+    assert set(section.summary({}).values()) == {None}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_without_pytorch_gpucnn_is_timed_alone(section, idle):
+    wanted = "float32" if section in (step, pool) else "C1 K24" if section is kernels else ""
+    rows = rows_of(section, idle, wanted)
+    assert rows
+    for row in rows.values():
+        assert row["ours_wall"] > 0 and "wall_ratio" not in row
+    found = section.summary(rows)
+    assert all(value is None for name, value in found.items() if "copy" not in name and "PyTorch" in name)
+
+
+def test_kernels_have_every_row_and_precision(compared):
+    names = [case.name for case in kernels.cases(compared)]
+    assert len(names) == len(set(names)) == len(CONVOLUTIONS) * len(PASSES) * len(PRECISIONS)
+
+
+def test_the_summary_of_kernels_is_by_kind_and_precision(compared):
+    rows = {case.name: {"ratio": {"median": 2.0}} for case in kernels.cases(compared) if "tf32" not in case.name}
+    rows["N64 C128 K128 3x3 28², forward, bfloat16"]["ratio"] = {"median": 0.5}
+    found = kernels.summary(rows)
+    assert found["dense, bfloat16"] == pytest.approx(2 * 0.25 ** (1 / 24))
+    assert found["dense, bfloat16, least"] == 0.5
+    assert found["depthwise, float32"] == found["first, float32, least"] == pytest.approx(2)
+    assert found["dense, tf32"] is None
+
+
+def test_errors_are_measured_for_strict_float32_only(compared):
+    strict, halves = (rows_of(kernels, compared, f"C128 K128 3x3 28², forward, {p}") for p in ("float32", "bfloat16"))
+    assert all(row["error"] == 1.0 and row["their_error"] == 0.0 for row in strict.values())
+    assert all("error" not in row for row in halves.values())
+
+
+def test_precision_classes_are_kept_apart(compared, torch):
+    seen: list[bool] = []
+    torch.conv2d.side_effect = lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
+    for precision, allowed in (("float32", False), ("tf32", True), ("bfloat16", False)):
+        seen.clear()
+        rows_of(kernels, compared, f"N64 C64 K64 3x3 56², forward, {precision}")
+        assert set(seen) == {allowed}
+        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is False
+    assert torch.backends.cudnn.benchmark is True
+
+
+def test_pytorch_is_tried_in_every_way(compared, torch):
+    rows_of(step, compared, "LeNet-5, batch 64")
+    modes = [call.kwargs["mode"] for call in torch.compile.call_args_list]
+    assert modes == ["max-autotune"] * 2
+    assert torch.cuda.CUDAGraph.call_count == 2
+    assert {call.kwargs["fused"] for call in torch.optim.Adam.call_args_list} == {True}
+    captured = [call.kwargs["capturable"] for call in torch.optim.Adam.call_args_list]
+    assert captured == [False, False, True, True, False, False]
+
+
+def test_an_eager_step_is_compared_with_an_eager_one(compared, torch):
+    (row,) = rows_of(step, compared, "eager").values()
+    assert row["theirs_way"].startswith("eager") and not torch.compile.called
+
+
+def test_a_way_that_fails_is_said_and_the_others_compete(compared, torch):
+    torch.compile.side_effect = RuntimeError("no\ncompiler")
+    (row,) = rows_of(step, compared, "LeNet-5, batch 64").values()
+    assert row["failed"] == [f"PyTorch, torch.compile, {layout}: RuntimeError: no compiler" for layout in LAYOUTS]
+    assert row["wall_ratio"]["median"] > 0
+
+
+def test_mnist_finds_the_ratio_to_eager_and_to_the_best(compared):
+    found = mnist.summary(
+        {
+            f"beside PyTorch, {way}": {"wall_ratio": {"median": ratio}, "ours_wall": 0.01, "accuracy": 0.99}
+            for way, ratio in zip(torch_training.WAYS, (12.0, 4.0, 6.0), strict=True)
+        }
+    )
+    assert found == {"ratio to PyTorch eager": 12, "ratio to PyTorch's best": 4, "seconds": 0.01, "accuracy": 0.99}
+
+
+def test_mnist_sides_take_turns_at_being_first():
+    order: list[str] = []
+
+    def maker(name: str) -> Any:
+        class Side:
+            def __init__(self, seed: int) -> None:
+                order.append(f"{name}{seed}")
+
+            def run(self) -> float:
+                return 1.0 if name == "a" else 2.0
+
+            def accuracy(self, test: Any) -> float:
+                return 0.5
+
+        return Side
+
+    found = [mnist._turns([maker("a"), maker("b")], (np.zeros(0), np.zeros(0)), seed) for seed in (0, 1)]
+    assert order == ["a0", "b0", "b1", "a1"]
+    assert [[side[:2] for side in turn] for turn in found] == [[(1.0, 0.5), (2.0, 0.5)]] * 2
+
+
+def test_ceilings_are_measured_once(idle):
+    assert idle.ceilings is not None
+    first = idle.ceilings.bytes_per_second(), idle.ceilings.flops("float32")
+    assert first == (idle.ceilings.bytes_per_second(), idle.ceilings.flops("float32"))
+    assert idle.ceilings.facts() == {"copy": first[0], "float32": first[1]}
+
+
+def test_overhead_counts_launches(idle):
+    rows = rows_of(overhead, idle)
+    launches = {name: row["launches"] for name, row in rows.items()}
+    assert launches["a launch through the guard"] == launches["a convolution of the backend"] == 1
+    assert launches["LeNet-5 step, batch 128, eager"] > 5
+    assert all(value > 0 for value in overhead.summary(rows).values())
+
+
+def test_a_replay_needs_a_device(idle):
+    with pytest.raises(DeviceError, match="needs a device that launches kernels"):
+        rows_of(overhead, replace(idle, own=None), "replayed")
+
+
+@pytest.mark.skipif(EMULATED is not None, reason=f"emulated: {EMULATED}")
+def test_what_gpucnn_times_is_right():
+    layer = replace(CONVOLUTIONS[4], n=1, c=3, k=4, image=5)
+    rng = np.random.default_rng(0)
+    x, weight, dy = (rng.standard_normal(s, np.float32) for s in (layer.x_shape, layer.weight_shape, (1, 5, 5, 4)))
+    geometry = Geometry(pads=(1, 1, 1, 1))
+    expected = (
+        forward(x, weight, None, geometry),
+        backward_input(dy, weight, x.shape, geometry),
+        backward_weight(dy, x, weight.shape, geometry),
+    )
+    with use_backend("emulated"):
+        own = Own(backends.get_backend(), 256)
+        for operation, exact in zip(PASSES, expected, strict=True):
+            found = own.backend.to_host(own.convolution(layer, operation, "float32", x, weight, dy)())
+            np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+        spec = Pool2dSpec.of("max", (1, 4, 4, 1), 2, "float32")
+        images = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+        dx = own.pooling(spec, images, np.ones((1, 2, 2, 1), np.float32), "float32")()
+        assert np.flatnonzero(own.backend.to_host(dx)).tolist() == [5, 7, 13, 15]
