@@ -38,8 +38,7 @@ def run(settings: Settings, outcome: Outcome) -> None:
     seeds, epochs, batch = ((0,), 2, 8) if settings.tiny else (_SEEDS, _EPOCHS, _BATCH)
     table = outcome.table(
         f"LeNet-5 with SiLU, {epochs} epochs, batch {batch}, Adam 1e-3 falling along a cosine, "
-        f"{len(train[0]):,} training images"
-        + (" (drawn digits on the EMULATED device)" if settings.tiny else ""),
+        f"{len(train[0]):,} training images" + (" (drawn digits on the EMULATED device)" if settings.tiny else ""),
         ["seed", "test accuracy", *(f"epoch {i + 1}, seconds" for i in range(epochs)), "images a second, last epoch"],
     )
     accuracies = []
