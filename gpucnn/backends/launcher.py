@@ -22,6 +22,7 @@ from gpucnn.plans import Launch, Plan
 from gpucnn.specs import Spec
 
 VECTOR_BYTES = 16
+_NUMBERS = (int, float, np.generic)
 CAPACITY = 2048
 """Operations that a launcher keeps bound. A VGG-11 training step has about a hundred."""
 
@@ -105,9 +106,8 @@ class Launcher:
             ValueError: no candidate of that name; the message lists what there is.
             DeviceError: the device can run none of the candidates.
         """
-        addresses = self._addresses(operands)
-        alignment = VECTOR_BYTES if all(a % VECTOR_BYTES == 0 for a in addresses.values()) else 1
-        if self.rehearsing:
+        addresses, alignment = self._addresses(operands)
+        if self._rehearsals and self.rehearsing:
             self._rehearse(operation, spec, alignment, algorithm)
             return
         bound = self._lookup(operation, spec, alignment, algorithm, operands)
@@ -131,7 +131,7 @@ class Launcher:
     @property
     def rehearsing(self) -> bool:
         """Whether the calling thread launches nothing."""
-        return bool(self._rehearsals) and threading.get_ident() in self._rehearsals
+        return threading.get_ident() in self._rehearsals
 
     def _rehearse(self, operation: str, spec: Spec, alignment: int, algorithm: str | None) -> None:
         with self._lock:
@@ -143,13 +143,14 @@ class Launcher:
             for launch in plan.launches:
                 collected[compose(launch.file, dict(launch.macros)), launch.entry] = None
 
-    def _addresses(self, operands: Mapping[str, Any]) -> dict[str, int]:
-        address = self.device.address
-        return {
-            name: address(value)
-            for name, value in operands.items()
-            if value is not None and not isinstance(value, (int, float, np.generic))
-        }
+    def _addresses(self, operands: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+        """Return the addresses of the arrays, and to how many bytes all of them are aligned: 16 or 1."""
+        addresses, bits = {}, 0
+        for name, value in operands.items():
+            if value is not None and not isinstance(value, _NUMBERS):
+                addresses[name] = address = self.device.address(value)
+                bits |= address
+        return addresses, 1 if bits % VECTOR_BYTES else VECTOR_BYTES
 
     def _lookup(
         self, operation: str, spec: Spec, alignment: int, algorithm: str | None, operands: Mapping[str, Any]
