@@ -384,7 +384,9 @@ def test_a_tuned_convolution_has_the_bits_of_an_untuned_one(backend_of: Callable
         found = backend.conv2d_backward_weight(own_dy, own_x, spec)
     np.testing.assert_array_equal(untuned.to_host(expected), backend.to_host(found))
     assert choice(backend).seconds.keys() >= {"direct", "implicit_gemm/32x64_vector"} and not choice(backend).excluded
-    assert [shape for shape, _ in log][0] == spec.weight_shape and len(log) == 2  # and the workspace: no scratch
+    assert [shape for shape, _ in log.requests][0] == spec.weight_shape and len(
+        log.requests
+    ) == 2  # and the workspace: no scratch
 
 
 def test_labels_keep_their_meaning_in_a_trial(backend_of: Callable[[str], Backend]) -> None:
@@ -403,6 +405,6 @@ def test_memory_beside_a_step_is_not_to_be_had_inside_one(backend_of: Callable[[
     device = backend_of("emulated").device
     with device.allocation_log() as log:
         assert device.scratch((3,), np.dtype(np.float32)).shape == (3,)
-    assert not log
+    assert not log.requests
     with pytest.raises(DeviceError, match="scratch: not possible while a step is captured"):
         device.capture(lambda: device.scratch((3,), np.dtype(np.float32)), log)
