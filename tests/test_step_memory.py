@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from small_network import batch, compiled, network
+from small_network import batch, compiled
 
 import gpucnn
 from gpucnn import Model, Sequential, Tensor, tensor
@@ -100,11 +100,10 @@ def test_subclassed_models(backend: Backend) -> None:
 
 
 def test_workspaces_are_counted(backend: Backend) -> None:
-    """The gradient of a convolution's weight adds up chunks of 256 positions: 144 float32 sums for each."""
-    gpucnn.seed(0)
-    model = network()
+    """The gradient of a convolution's weight adds up chunks of 256 positions: 576 float32 sums for each."""
+    model = Sequential([Conv2D(16, 3, input_shape=(6, 6, 4)), Flatten(), Dense(3, "softmax")])
     model.compile("sgd")
-    assert step_memory(model, 64).workspace == 64 * 16 // 256 * 36 * 4
+    assert step_memory(model, 64).workspace == 64 * 4 * 4 // 256 * (16 * 3 * 3 * 4) * 4
 
 
 VGG_11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
@@ -149,6 +148,7 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
         "conv2d_backward_weight": {"x", "dy", "workspace"},
         "conv2d_backward_input": {"dy"},
         "pool2d_backward_input": {"argmax", "dy"},
+        "conv_pool2d_backward_weight": {"x", "choice"},
         "reduce_forward": {"x"},
     }
     for array in large:
@@ -156,8 +156,9 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
         assert places and all(any(e.startswith(r) and p in of for r, of in reasons.items()) for e, p in places), array
     outputs = [a for a in large if any(place.endswith(".saved") for place in a.used_by)]
     assert all(a.made_by[0].startswith("conv2d_forward") for a in outputs)
-    assert [a.dtype for a in large if any(place.endswith(".argmax") for place in a.used_by)] == ["uint8"] * 4
-    assert found.layout.nbytes < 1.02 * found.layout.peak_bytes < 0.9 * kept_by_pytorch(32, 128)
+    chosen = [a.dtype for a in large if any(place.endswith((".argmax", ".choice")) for place in a.used_by)]
+    assert chosen == ["uint8"] * 4
+    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.65 * kept_by_pytorch(32, 128)
 
 
 def test_summary_tells_it_when_asked(backend: Backend) -> None:
