@@ -6,16 +6,18 @@ import sys
 
 import numpy as np
 import pytest
-from small_network import batch, compiled, network
+from small_network import batch, compiled
 
 import gpucnn
-from gpucnn import Model, Sequential, Tensor, tensor
+from gpucnn import Model, Sequential, Tensor, plans, tensor
 from gpucnn.backends import Backend
 from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
+from gpucnn.limits import limits_of
 from gpucnn.losses import Loss, SparseCategoricalCrossentropy
 from gpucnn.model import step_memory
 from gpucnn.optimizers import SGD, Adam
 from gpucnn.schedules import Cosine
+from gpucnn.specs import Conv2dSpec
 from gpucnn.training import loop
 from gpucnn.training.captured_step import Recording
 
@@ -38,14 +40,12 @@ def test_parameters_gradients_and_moments_by_arithmetic(backend: Backend) -> Non
 
 
 def test_the_peak_by_arithmetic(backend: Backend) -> None:
-    """Batch, labels, logits and softmax are there; every array says who made it and who needs it."""
-    found = {array.made_by[-1]: array for array in step_memory(dense(), 700).peak if array.made_by}
-    logits = next(a for place, a in found.items() if place.startswith("matmul_forward") and place.endswith(".y"))
-    assert (logits.shape, logits.dtype, logits.nbytes) == ((700, 3), "float32", 8400)
-    images = next(a for a in step_memory(dense(), 700).peak if a.shape == (700, 5))
-    assert images.made_by == () and images.used_by, (
-        "nothing launched writes the batch, and the weight's gradient reads it"
-    )
+    """The batch, labels and logits are there; the images are written by no launch, and read by one."""
+    found = {(array.shape, array.dtype): array for array in step_memory(dense(), 700).peak}
+    assert found[(700, 5), "float32"].nbytes == 14000 and found[(700, 3), "float32"].nbytes == 8400
+    assert found[(700,), "int32"].nbytes == 2800
+    images = found[(700, 5), "float32"]
+    assert images.made_by == () and images.used_by
 
 
 def test_the_model_stays_as_it_is(backend: Backend) -> None:
@@ -100,11 +100,12 @@ def test_subclassed_models(backend: Backend) -> None:
 
 
 def test_workspaces_are_counted(backend: Backend) -> None:
-    """The gradient of a convolution's weight adds up chunks of 256 positions: 144 float32 sums for each."""
-    gpucnn.seed(0)
-    model = network()
+    """The largest is that of the gradient of the convolution's weight."""
+    model = Sequential([Conv2D(16, 3, input_shape=(6, 6, 4)), Flatten(), Dense(3, "softmax")])
     model.compile("sgd")
-    assert step_memory(model, 64).workspace == 64 * 16 // 256 * 36 * 4
+    spec = Conv2dSpec.of((64, 6, 6, 4), (16, 3, 3, 4), "float32")
+    plan = plans.candidates("conv2d_backward_weight", spec, limits_of(90), 16)[0]
+    assert step_memory(model, 64).workspace == plan.workspace_bytes > 0
 
 
 VGG_11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
@@ -149,6 +150,7 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
         "conv2d_backward_weight": {"x", "dy", "workspace"},
         "conv2d_backward_input": {"dy"},
         "pool2d_backward_input": {"argmax", "dy"},
+        "conv_pool2d_backward_weight": {"x", "choice"},
         "reduce_forward": {"x"},
     }
     for array in large:
@@ -156,8 +158,9 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
         assert places and all(any(e.startswith(r) and p in of for r, of in reasons.items()) for e, p in places), array
     outputs = [a for a in large if any(place.endswith(".saved") for place in a.used_by)]
     assert all(a.made_by[0].startswith("conv2d_forward") for a in outputs)
-    assert [a.dtype for a in large if any(place.endswith(".argmax") for place in a.used_by)] == ["uint8"] * 4
-    assert found.layout.nbytes < 1.02 * found.layout.peak_bytes < 0.9 * kept_by_pytorch(32, 128)
+    chosen = [a.dtype for a in large if any(place.endswith((".argmax", ".choice")) for place in a.used_by)]
+    assert chosen == ["uint8"] * 4
+    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.65 * kept_by_pytorch(32, 128)
 
 
 def test_summary_tells_it_when_asked(backend: Backend) -> None:

@@ -39,6 +39,9 @@ class AllocationLog:
         self._thread: int | None = threading.get_ident()
         self._collecting = False
 
+    def __len__(self) -> int:
+        return len(self.requests)
+
     def note(self, shape: tuple[int, ...], dtype: np.dtype, owner: object) -> None:
         """Add an allocation; `owner` lives as long as any array over its memory."""
         # At exit nobody asks any more.

@@ -128,7 +128,9 @@ class ScriptedDevice(NullDevice):
         yield lambda: (end[0] if end else self.clock) - start
         end.append(self.clock)
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Any, Any]:
+    def capture(
+        self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1, sharing: Any = None
+    ) -> tuple[Any, Any]:
         self._nodes = []
         try:
             for _ in range(repeat):
