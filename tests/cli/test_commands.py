@@ -167,7 +167,7 @@ def test_kernels_shows_the_plans_of_an_architecture():
         assert line.split()[:3] == [row["operation"], row["plan"], row["requires"]] and row["reason"] in line
         assert row["reason"] == "first guess: tuning is off" and row["requires"] == "sm_75" and not row["seconds"]
         assert "Spec(" in row["spec"] and row["batch"] >= 1 and row["alignment"] == 16 and row["summation"]
-    assert {"matmul_forward", "adam_update"} <= {row["operation"] for row in rows}
+    assert {"matmul_forward", "linear_cross_entropy_forward", "adam_update"} <= {row["operation"] for row in rows}
 
 
 def test_plans_of_the_null_device_are_untuned_whatever_the_environment_says(monkeypatch):

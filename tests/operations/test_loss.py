@@ -14,6 +14,7 @@ from gpucnn import dtypes
 from gpucnn.backends import Backend
 from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec
 
+DTYPES = ("float32", "float64", "float16")
 EVERY_PLAN = harness.on_every_backend("one_launch", "warp", "direct")
 
 
@@ -64,7 +65,7 @@ def check_cross_forward(backend: Backend, spec: CrossEntropySpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend_name, case, dtype, plan", harness.product("cross_entropy_forward", cases.CROSS_ENTROPY)
+    "backend_name, case, dtype, plan", harness.product("cross_entropy_forward", cases.CROSS_ENTROPY, DTYPES)
 )
 def test_cross_entropy_forward_equals_definition(forced, backend_name, case, dtype, plan):
     check_cross_forward(forced(backend_name, "cross_entropy_forward", plan), cases.CROSS_ENTROPY[case](dtype))
@@ -85,7 +86,9 @@ def check_cross_update(backend: Backend, spec: CrossEntropySpec) -> None:
         np.testing.assert_allclose(backend.to_host(totals), [10.0, 20.0, 30.0] + turn * added, rtol=1e-15)
 
 
-@pytest.mark.parametrize("backend_name, case, dtype, plan", harness.product("cross_entropy_update", cases.SCALAR_LOSS))
+@pytest.mark.parametrize(
+    "backend_name, case, dtype, plan", harness.product("cross_entropy_update", cases.SCALAR_LOSS, DTYPES)
+)
 def test_cross_entropy_update_adds_the_batch_to_the_totals(forced, backend_name, case, dtype, plan):
     check_cross_update(forced(backend_name, "cross_entropy_update", plan), cases.SCALAR_LOSS[case](dtype))
 
@@ -102,7 +105,7 @@ def check_cross_backward(backend: Backend, spec: CrossEntropySpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend_name, case, dtype, plan", harness.product("cross_entropy_backward_logits", cases.CROSS_ENTROPY)
+    "backend_name, case, dtype, plan", harness.product("cross_entropy_backward_logits", cases.CROSS_ENTROPY, DTYPES)
 )
 def test_cross_entropy_backward_is_the_gradient_times_dy(forced, backend_name, case, dtype, plan):
     check_cross_backward(forced(backend_name, "cross_entropy_backward_logits", plan), cases.CROSS_ENTROPY[case](dtype))
