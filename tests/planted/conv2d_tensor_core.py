@@ -37,12 +37,11 @@ DEFECTS = [
         "tile + (line(i) * CHUNKS + offset() / VECTOR) * VECTOR",
     ),
     ("wrong swizzle: out of a line of 64 bytes", _TILE, "CHUNKS == 4 ? line / 2 % 4 : line % 8", "line % 8"),
-    ("chunk of one line too many", _TILE, "LINES % STEP == 0 || line(i) < LINES", "true"),
     (
         "left rows in the place of depth",
         _TILE,
-        "place(first + l % 16, 2 * slice + l / 16)",
-        "place(first + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2)",
+        "place(first + within + l % 16, 2 * slice + l / 16)",
+        "place(first + within + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2)",
     ),
     (
         "left fragments not transposed",
@@ -53,21 +52,21 @@ DEFECTS = [
     (
         "right columns in the place of depth",
         _TILE,
-        "first + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2",
-        "first + l % 16, 2 * slice + l / 16",
+        "within + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2",
+        "within + l % 16, 2 * slice + l / 16",
     ),
-    ("right strips in one place", _TILE, "first / VECTOR + l / 16)", "first / VECTOR)"),
+    ("right strips in one place", _TILE, "(first + within) / VECTOR + l / 16)", "(first + within) / VECTOR)"),
     (
         "wide left elements in wrong order",
         _TILE,
-        "first + l / 4 + e % 2 * 8, slice * SLICE + l % 4 + e / 2 * 4",
-        "first + l / 4 + e / 2 * 8, slice * SLICE + l % 4 + e % 2 * 4",
+        "within + e % 2 * 8, slice * SLICE + e / 2 * 4",
+        "within + e / 2 * 8, slice * SLICE + e % 2 * 4",
     ),
     (
         "wide right elements in wrong order",
         _TILE,
-        "first + l / 4 + e / 2 * 8, slice * SLICE + l % 4 + e % 2 * 4",
-        "first + l / 4 + e % 2 * 8, slice * SLICE + l % 4 + e / 2 * 4",
+        "within + e / 2 * 8, slice * SLICE + e % 2 * 4",
+        "within + e % 2 * 8, slice * SLICE + e / 2 * 4",
     ),
     ("halves of strips exchanged", _TILE, "odd ? left : right, 1)", "odd ? right : left, 1)"),
     (
