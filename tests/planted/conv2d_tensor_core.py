@@ -46,8 +46,8 @@ DEFECTS = [
     (
         "left fragments not transposed",
         _TILE,
-        "ldmatrix_x4_trans(fragment, tile + place(slice * SLICE + l / 16",
-        "ldmatrix_x4(fragment, tile + place(slice * SLICE + l / 16",
+        "ldmatrix_x4_trans(fragment, tile + place(line, ",
+        "ldmatrix_x4(fragment, tile + place(line, ",
     ),
     (
         "right columns in the place of depth",
