@@ -74,7 +74,8 @@ conv2d_backward_input_tensor_core(SPEC_T* __restrict__ dx, const SPEC_T* __restr
                                   const SPEC_T* __restrict__ weight, int N) {
   extern __shared__ __align__(128) SPEC_T tiles[];
   __shared__ PairedOutput outputs[ROWS];
-  const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS, group = (int)(blockIdx.x / COLUMN_TILES % GROUPS);
+  const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
+  const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS);
   const unsigned product = blockIdx.x / (COLUMN_TILES * GROUPS), phase = product % PHASES;
   const unsigned first_row = product / PHASES * ROWS;
   const int phase_h = (int)(phase / PHASES_W), phase_w = (int)(phase % PHASES_W);

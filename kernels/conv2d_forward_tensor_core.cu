@@ -71,7 +71,8 @@ conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
   extern __shared__ __align__(128) SPEC_T tiles[];
   __shared__ WindowStart windows[ROWS];
   const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / (COLUMN_TILES * GROUPS) * ROWS;
-  const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS), first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
+  const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS);
+  const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
 
   for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) windows[row] = window_start(first_row + row, positions);
   __syncthreads();

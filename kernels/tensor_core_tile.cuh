@@ -19,11 +19,13 @@
 // Assumes   compute capability 8.0; operands whose chunks are aligned to 16 bytes
 // Writes    sums in ascending depth: one mma for each 16 elements of 16 bits or 8 of tf32, added up inside the tensor
 //           core. That cuts its sums off instead of rounding them, so with SPLIT each group of 8 is summed from zero
-//           and added to the sum outside. The bits do not depend on the tile
+//           and added to the sum outside: emulated with sums cut off, it errs 0.3 to 0.8 times as much as multiply-adds
+//           (root mean square, sums of 100 terms and more; 1.2 to 1.7 times for 8 to 16). The bits do not depend on
+//           the tile
 // Cost      of a warp and 32 bytes of depth: BANDS * STRIPS mma (SPLIT: three times as many, and 4 additions for every
 //           three), 32 * (WARP_ROWS + WARP_COLUMNS) bytes of shared memory read. A block does ROWS*COLUMNS / (ROWS +
 //           COLUMNS) flops for each byte it copies, half that of float: bound by the tensor cores where L2 delivers
-//           fast enough, with SPLIT by the issue of instructions (for sm_90a 96 mma of 515 in the loop at 128 x 64)
+//           fast enough, with SPLIT by the issue of instructions (sm_90a, 128 x 64: 96 mma of the loop's 515 to 557)
 // Source    PTX ISA, "mma" and "ldmatrix"; H. Ootomo, R. Yokota, "Recovering single precision accuracy from tensor
 //           cores while surpassing the FP32 theoretical peak performance", IJHPCA 36(4), 2022: low parts, and why sums
 //           are kept outside
@@ -47,7 +49,7 @@ constexpr bool WIDE = sizeof(SPEC_T) == 4;                         // ldmatrix t
 static_assert(sizeof(SPEC_T) == 2 || sizeof(SPEC_T) == 4, "float16, bfloat16 or float");
 static_assert(!SPLIT || WIDE, "only float has low parts");
 static_assert(ROWS % WARP_ROWS == 0 && COLUMNS % WARP_COLUMNS == 0 && THREADS <= 1024, "warps fill the tile");
-static_assert(BANDS * 16 == WARP_ROWS && STRIPS * 8 == WARP_COLUMNS && STRIPS % 2 == 0, "squares fill a warp's part");
+static_assert(WARP_ROWS % 32 == 0 && WARP_COLUMNS % 32 == 0, "wide tiles have their twist within 32 elements");
 static_assert(SLICES * SLICE == DEPTH && STAGES >= 2, "whole slices; one tile is multiplied while others are copied");
 
 typedef float Sums[BANDS][STRIPS][4];
@@ -87,38 +89,43 @@ struct OperandTile {
     cp_async_16(tile + place(line(i), offset() / VECTOR), source, valid);
   }
 
-  // The bits of one element of a wide tile along its extent.
-  __device__ __forceinline__ static unsigned element(const SPEC_T* tile, int at, int depth) {
-    return *reinterpret_cast<const unsigned*>(tile + place(depth, at / VECTOR) + at % VECTOR);
+  // The bits of an element of a wide tile along its extent: place(), with what is constant apart from what depends on
+  // the lane, so that few addresses serve all. `within` is a multiple of 8, `depth` of 4.
+  __device__ __forceinline__ static unsigned element(const SPEC_T* tile, int first, int within, int depth) {
+    const int l = lane(), twisted = (within % 32 / VECTOR + l / 16) ^ (l % 4 * 2);
+    const int varying = l % 4 * LENGTH + first + twisted * VECTOR + l / 4 % VECTOR;
+    return reinterpret_cast<const unsigned*>(tile)[depth * LENGTH + within / 32 * 32 + varying];
   }
 
-  // 16 rows from `first`, one slice of the depth.
-  __device__ __forceinline__ static void load_left(unsigned (&fragment)[4], const SPEC_T* tile, int first, int slice) {
+  // 16 rows `within` the warp's, which begin with `first`; one slice of the depth.
+  __device__ __forceinline__ static void load_left(unsigned (&fragment)[4], const SPEC_T* tile, int first, int within,
+                                                   int slice) {
     const int l = lane();
     if (ALONG_DEPTH) {
-      ldmatrix_x4(fragment, tile + place(first + l % 16, 2 * slice + l / 16));
+      ldmatrix_x4(fragment, tile + place(first + within + l % 16, 2 * slice + l / 16));
     } else if (!WIDE) {
-      ldmatrix_x4_trans(fragment, tile + place(slice * SLICE + l / 16 * 8 + l % 8, first / VECTOR + l / 8 % 2));
+      const int line = slice * SLICE + l / 16 * 8 + l % 8;
+      ldmatrix_x4_trans(fragment, tile + place(line, (first + within) / VECTOR + l / 8 % 2));
     } else {
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        fragment[e] = element(tile, first + l / 4 + e % 2 * 8, slice * SLICE + l % 4 + e / 2 * 4);
+        fragment[e] = element(tile, first, within + e % 2 * 8, slice * SLICE + e / 2 * 4);
     }
   }
 
-  // Two strips of 8 columns from `first`, one slice of the depth.
+  // Two strips of 8 columns `within` the warp's, which begin with `first`; one slice of the depth.
   __device__ __forceinline__ static void load_right(unsigned (&strip)[2], unsigned (&next)[2], const SPEC_T* tile,
-                                                    int first, int slice) {
+                                                    int first, int within, int slice) {
     const int l = lane();
     unsigned fragment[4];
     if (ALONG_DEPTH) {
-      ldmatrix_x4(fragment, tile + place(first + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2));
+      ldmatrix_x4(fragment, tile + place(first + within + l / 16 * 8 + l % 8, 2 * slice + l / 8 % 2));
     } else if (!WIDE) {
-      ldmatrix_x4_trans(fragment, tile + place(slice * SLICE + l % 16, first / VECTOR + l / 16));
+      ldmatrix_x4_trans(fragment, tile + place(slice * SLICE + l % 16, (first + within) / VECTOR + l / 16));
     } else {
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        fragment[e] = element(tile, first + l / 4 + e / 2 * 8, slice * SLICE + l % 4 + e % 2 * 4);
+        fragment[e] = element(tile, first, within + e / 2 * 8, slice * SLICE + e % 2 * 4);
     }
     strip[0] = fragment[0];
     strip[1] = fragment[1];
@@ -139,7 +146,7 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const
 
 __device__ __forceinline__ bool is_finite(float value) { return fabsf(value) <= 3.402823466e38f; }
 
-// Leave the big part in `bits` and return the low one, of which mma reads the leading 11 bits: all but perhaps the last.
+// Leave the big part in `bits` and return the low one. Of that mma reads the leading 11 bits: all, or all but the last.
 template <bool GUARDED>
 __device__ __forceinline__ unsigned split(unsigned& bits) {
   const unsigned all = bits;
@@ -153,9 +160,9 @@ __device__ __forceinline__ unsigned split(unsigned& bits) {
   return __float_as_uint(__uint_as_float(all) - __uint_as_float(bits));
 }
 
-// Where an operand is not finite its low part is NaN, and where one is rounded to infinity its low part is infinite with
-// the other sign: the sum becomes NaN. GUARDED takes big * big alone where that is not finite, as if the low parts were
-// zero; else all operands of the sum are finite.
+// Where an operand is not finite its low part is NaN, and where one is rounded to infinity its low part is infinite
+// with the other sign: the sum becomes NaN. GUARDED takes big * big alone where that is not finite, as if the low parts
+// were zero; else all operands of the sum are finite.
 template <bool GUARDED>
 __device__ __forceinline__ void multiply_split(LeftFragments& left, RightFragments& right, Sums& sums) {
   unsigned left_low[BANDS][4], right_low[STRIPS][2];
@@ -212,10 +219,10 @@ __device__ __forceinline__ void multiply_tiles(const SPEC_T* left_tile, const SP
     LeftFragments left;
     RightFragments right;
 #pragma unroll
-    for (int i = 0; i < BANDS; ++i) Left::load_left(left[i], left_tile, warp_row() + 16 * i, slice);
+    for (int i = 0; i < BANDS; ++i) Left::load_left(left[i], left_tile, warp_row(), 16 * i, slice);
 #pragma unroll
     for (int j = 0; j < STRIPS; j += 2)
-      Right::load_right(right[j], right[j + 1], right_tile, warp_column() + 8 * j, slice);
+      Right::load_right(right[j], right[j + 1], right_tile, warp_column(), 8 * j, slice);
     if (SPLIT) {
       multiply_split<GUARDED>(left, right, sums);
     } else {
@@ -293,7 +300,7 @@ __device__ __forceinline__ void gather_four(float (&four)[4], const Sums& sums, 
 // them all; row and column count from the tile's first. All lanes of a warp call together.
 template <int WIDTH, class Use>
 __device__ __forceinline__ void for_each_pack(const Sums& sums, Use use) {
-  static_assert(WIDTH == 4 || (WIDTH == 8 && STRIPS % 4 == 0), "packs of 4 sums, or of 8 from 4 strips");
+  static_assert(WIDTH == 4 || WIDTH == 8, "packs of 4 sums from 2 strips, or of 8 from 4");
   const int t = lane() % 4;
 #pragma unroll
   for (int i = 0; i < BANDS; ++i) {

@@ -102,11 +102,12 @@ def test_split_operands_err_less_than_multiply_adds(backend_of, backend_name, op
     assert error("tensor_core_3xtf32") < error("implicit_gemm")
 
 
+@pytest.mark.parametrize("case", ["groups_2", "all_different"])  # the second has a tail of the depth
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 @ON_DEVICES
-def test_nan_and_infinities_reach_what_reads_them_and_nothing_else(backend_of, backend_name, operation, kind):
-    backend, spec = backend_of(backend_name), TENSOR_CORE_CASES["groups_2"](kind)
+def test_nan_and_infinities_reach_what_reads_them_and_nothing_else(backend_of, backend_name, operation, kind, case):
+    backend, spec = backend_of(backend_name), TENSOR_CORE_CASES[case](kind)
     given = {name: array.copy() for name, array in arrays(spec).items()}
     poisoned = given["dy" if operation == "conv2d_backward_input" else "x"]
     poisoned[0, 0, 0, 0] = np.inf  # a corner: next to the padding, which must not become inf * 0
