@@ -32,7 +32,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         {"stride": (2, 1), "padding": ((3, 2), (4, 1)), "dilation": (2, 3), "flip": True, "bias": True},
     ),
     "few_channels_many_images": ((9, 4, 5, 1), (4, 2, 2, 1), {}),
-    "few_channels_tiles": ((1, 17, 40, 2), (20, 3, 3, 2), {"padding": 1, "bias": True, "activation": "relu"}),
+    "few_channels_tiles": ((1, 17, 40, 3), (20, 3, 3, 3), {"padding": 1, "bias": True, "activation": "relu"}),
     "one_pixel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
     "pointwise": ((2, 5, 7, 8), (12, 1, 1, 8), {"bias": True, "activation": "relu"}),
     "filter_is_image": ((2, 5, 4, 3), (9, 5, 4, 3), {"bias": True}),

@@ -144,7 +144,7 @@ def test_misaligned_arrays_take_plans_without_vector_accesses(backend_of, operat
     harness.compare(result, expected(operation, "padded_vector", "float32"), spec, spec.terms(operation))
 
 
-@pytest.mark.parametrize("case", ["padded_vector", "all_different", "groups_2"])
+@pytest.mark.parametrize("case", ["padded_vector", "all_different", "groups_2", "few_channels_tiles"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_nan_and_infinities_reach_what_reads_them_and_nothing_else(backend, operation, case):
     spec = CASES[case]("float32")
