@@ -35,6 +35,11 @@ def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
     return chosen if isinstance(chosen, KernelBackend) else None
 
 
+def _command_line(words: list[str]) -> list[str]:
+    """Return the command as `gpucnn` would be called, also where scripts/benchmark.py was."""
+    return ["gpucnn", *words] if "bench" in words[:2] else ["gpucnn", "bench", *words]
+
+
 @click.command(name="bench")
 @click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)))
 @click.option(
@@ -72,7 +77,7 @@ def command(
     conditions = conditions_of(
         chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir
     )
-    facts = report.about(conditions, ["gpucnn", *sys.argv[1:]])
+    facts = report.about(conditions, _command_line(sys.argv[1:]))
     run = Run(
         wanted,
         conditions,

@@ -19,6 +19,7 @@ ABOUT = {
     "tiny": False, "command": "gpucnn bench cpu", "commit": "0123456789abcdef", "processor": "a processor",
     "python": "3.11", "numpy": "2.4", "torch": "2.14", "pairs": 30,
 }  # fmt: skip
+OF_COPY = "2x2, float32, of a large copy, least"
 GPU = {**ABOUT, "device": "a GPU", "driver": "600.1"}
 
 
@@ -40,7 +41,7 @@ def test_the_table_says_what_was_measured_and_what_was_not():
                 GPU,
                 cpu={"forward": 9.0},
                 mnist={"seconds": 0.0123},
-                pool={"2x2, float32, of a large copy, least": 0.93},
+                pool={OF_COPY: 0.93},
             ),
         ]
     )
