@@ -165,6 +165,7 @@ def test_the_commands_of_the_readme_are_run_and_judged(settings, tmp_path, monke
 
 def test_mnist_judges_the_accuracy_and_times_the_start(settings, tmp_path, monkeypatch):
     x, y = settings.digits(12)
+    x = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
     monkeypatch.setattr(SmallSettings, "tiny", False)
     monkeypatch.setattr(mnist, "_data", lambda settings: ((x, y), (x[:4], y[:4])))
     monkeypatch.setattr(mnist, "_BATCH", 8)
