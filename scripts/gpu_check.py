@@ -75,7 +75,7 @@ class Runner:
         return record
 
     def _run(self, section: str, limit: float, folder: Path) -> dict[str, Any]:
-        self.settings.write(folder / "settings.json")
+        replace(self.settings, seconds=limit).write(folder / "settings.json")
         files = [str(folder / name) for name in ("settings.json", "outcome.json")]
         command = [sys.executable, "-m", "gpu_sections.worker", "section", section, *files]
         self._log.write(f"\n== {section} ==\n".encode())

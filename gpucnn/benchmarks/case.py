@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gpucnn.benchmarks.ceilings import Ceilings
@@ -61,7 +62,7 @@ class Conditions:
     repeats: int = REPEATS
     turn_seconds: float = TURN_SECONDS
     tiny: bool = False
-    data_dir: str | None = None
+    data_dir: Path | None = None
     ceilings: Ceilings | None = None
 
     @property

@@ -23,7 +23,7 @@ NOT_MEASURED = "not measured"
 
 def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
     """Return what the figures are measured on and with: machine, versions, commit, command."""
-    reference = conditions.reference
+    reference = conditions.reference or conditions.cpu_reference
     return {
         "command": " ".join(command),
         "gpucnn": __version__,
@@ -34,6 +34,7 @@ def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
         "numpy": np.__version__,
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", "not set"),
         "torch": NOT_MEASURED if reference is None else reference.version,
+        **({} if conditions.own is None else conditions.own.backend.device.facts()),
         "pairs": conditions.repeats,
         "tiny": conditions.tiny,
     }
@@ -64,20 +65,27 @@ def _commit() -> str:
     return f"{commit} changed" if changed else commit
 
 
-def write(path: Path, facts: dict[str, Any], results: Results) -> None:
+def write(path: Path, facts: dict[str, Any], conditions: Conditions, results: Results) -> None:
     """Write a run as JSON so that readers see the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"about": facts, "sections": results}, indent=1) + "\n", encoding="utf-8")
+    ceilings = {} if conditions.ceilings is None else conditions.ceilings.facts()
+    whole = {"about": facts, "ceilings": ceilings, "sections": results}
+    temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def columns(section: str) -> tuple[Column, ...]:
+    """Return the columns of a section's table."""
+    found: tuple[Column, ...] = import_module(f"gpucnn.benchmarks.{section}").COLUMNS
+    return found
 
 
 def text(results: Results) -> str:
     """Return every section as an aligned table, then its summary."""
     blocks = []
     for name, section in results.items():
-        columns: Sequence[Column] = import_module(f"gpucnn.benchmarks.{name}").COLUMNS
         rows = section["rows"]
-        lines = [section["title"], *_aligned(columns, rows)]
+        lines = [section["title"], *_aligned(columns(name), rows)]
         reasons = dict.fromkeys(row["reason"] for row in rows if "reason" in row)
         lines += [f"{NOT_MEASURED}: {reason}" for reason in reasons]
         lines += [f"{key}: {cell(value, 'number')}" for key, value in section["summary"].items()]

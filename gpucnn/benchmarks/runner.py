@@ -63,8 +63,8 @@ class Run:
         """How many there are."""
         return len(self._cases)
 
-    def measure(self, done: Callable[[str], object]) -> Results:
-        """Measure every case; `done` is called with the name of each. An interruption leaves `results` as they are."""
+    def measure(self, done: Callable[[str, dict[str, Any]], object] = lambda section, row: None) -> Results:
+        """Measure every case; `done` is called with each one's section and row. An interruption leaves `results`."""
         end = time.monotonic() + self._seconds
         places = dict.fromkeys(self._modules, 0)
         for section, case in self._cases:
@@ -73,10 +73,11 @@ class Run:
                 rows[places[section]] = {"case": case.name, **_measured(case)}
             else:
                 rows[places[section]]["reason"] = f"the time of {self._seconds:g} s was used up"
+            row = rows[places[section]]
             places[section] += 1
             self.results[section]["summary"] = self._modules[section].summary({row["case"]: row for row in rows})
             self._store(self.results)
-            done(f"{section}: {case.name}")
+            done(section, row)
         return self.results
 
 

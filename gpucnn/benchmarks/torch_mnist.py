@@ -15,7 +15,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 class TorchRun:
-    """PyTorch's training of one seed, compiled and captured: `run` trains from the initial weights.
+    """PyTorch's training, compiled and captured: `start` draws weights, `run` trains from them.
 
     As a CUDA graph the whole epoch is one graph: every step's batch and learning rate are fixed in it.
 
@@ -27,7 +27,6 @@ class TorchRun:
         rates: the learning rate of every step.
         way: a name of torch_training.WAYS.
         layout: a name of reference_torch.LAYOUTS.
-        seed: of the weights.
     """
 
     def __init__(
@@ -39,11 +38,10 @@ class TorchRun:
         rates: list[float],
         way: str,
         layout: str,
-        seed: int,
     ) -> None:
-        self._reference, self._layout, self._rates, self._batch = reference, layout, rates, batch
+        self._reference, self._network, self._layout = reference, network, layout
+        self._rates, self._batch = rates, batch
         torch = reference.torch
-        torch.manual_seed(seed)
         self.model = module(reference, network, layout)
         whole = way == "CUDA graph"
         rate = torch.tensor(rates[0], device=reference.device) if whole else rates[0]
@@ -52,12 +50,17 @@ class TorchRun:
         )
         self._x, self._y = reference.images(train[0], layout), reference.labels(train[1])
         self._called = compiled(reference, self.model) if way == "torch.compile" else self.model
-        initial = [parameter.detach().clone() for parameter in self.model.parameters()]
         self._run: Any = graphed(reference, self._epoch) if whole else self._epoch
         if not whole:
             self._step(0)
+
+    def start(self, seed: int) -> None:
+        """Put weights drawn from a seed in place, and the optimizer to its beginning."""
+        torch = self._reference.torch
+        torch.manual_seed(seed)
+        drawn = module(self._reference, self._network, self._layout)
         with torch.no_grad():
-            for parameter, value in zip(self.model.parameters(), initial, strict=True):
+            for parameter, value in zip(self.model.parameters(), drawn.parameters(), strict=True):
                 parameter.copy_(value)
                 for moment in self._optimizer.state[parameter].values():
                     moment.zero_()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,25 +13,9 @@ import click
 from gpucnn import backends
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks import SECTIONS, report
-from gpucnn.benchmarks.case import Conditions
-from gpucnn.benchmarks.ceilings import Ceilings
-from gpucnn.benchmarks.measure import REPEATS, TURN_SECONDS
-from gpucnn.benchmarks.own import Own
-from gpucnn.benchmarks.reference_torch import Reference
+from gpucnn.benchmarks.measure import REPEATS
 from gpucnn.benchmarks.runner import Run
-from gpucnn.errors import DeviceError
-
-_TINY_BYTES = 1 << 16
-_TINY_PRODUCT = 16
-
-
-def _reference(device: str) -> Reference | None:
-    """Return PyTorch on a device, or None with the reason on stderr."""
-    try:
-        return Reference(device)
-    except DeviceError as error:
-        click.echo(str(error), err=True)
-        return None
+from gpucnn.benchmarks.setting import conditions_of
 
 
 def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
@@ -50,27 +35,9 @@ def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
     return chosen if isinstance(chosen, KernelBackend) else None
 
 
-def conditions_of(
-    backend: KernelBackend | None, sections: Sequence[str], *, repeats: int, tiny: bool, data_dir: Path | None = None
-) -> Conditions:
-    """Return how to measure sections on a backend; everything is tiny on one that only pretends to be a GPU."""
-    pretended = backend is not None and backend.host_memory
-    tiny = tiny or pretended
-    own = None if backend is None else Own(backend, _TINY_BYTES) if tiny else Own(backend)
-    reference = _reference("cuda") if own is not None and not pretended else None
-    ceilings = None
-    if own is not None:
-        ceilings = Ceilings(own, reference, _TINY_BYTES, _TINY_PRODUCT) if tiny else Ceilings(own, reference)
-    return Conditions(
-        own,
-        reference,
-        _reference("cpu") if "cpu" in sections else None,
-        repeats,
-        0.0 if tiny else TURN_SECONDS,
-        tiny,
-        None if data_dir is None else str(data_dir),
-        ceilings,
-    )
+def _command_line(words: list[str]) -> list[str]:
+    """Return the command as `gpucnn` would be called, also where scripts/benchmark.py was."""
+    return ["gpucnn", *words] if "bench" in words[:2] else ["gpucnn", "bench", *words]
 
 
 @click.command(name="bench")
@@ -107,19 +74,21 @@ def command(
     """
     chosen = _backend(backend, sections)
     wanted = sections or [name for name, needs_device in SECTIONS.items() if chosen or not needs_device]
-    conditions = conditions_of(chosen, wanted, repeats=repeats, tiny=tiny, data_dir=data_dir)
-    facts = report.about(conditions, ["gpucnn", *sys.argv[1:]])
+    conditions = conditions_of(
+        chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir
+    )
+    facts = report.about(conditions, _command_line(sys.argv[1:]))
     run = Run(
         wanted,
         conditions,
         pattern=pattern,
         seconds=math.inf if time_budget is None else time_budget,
-        store=lambda results: None if path is None else report.write(path, facts, results),
+        store=lambda results: None if path is None else report.write(path, facts, conditions, results),
     )
     if conditions.tiny:
         click.echo("TINY sizes, to try the benchmark: no figure below counts")
     try:
         with click.progressbar(length=run.cases, file=sys.stderr, item_show_func=lambda name: name or "") as bar:
-            run.measure(lambda name: bar.update(1, name))
+            run.measure(lambda section, row: bar.update(1, f"{section}: {row['case']}"))
     finally:
         click.echo(report.text(run.results))

@@ -56,6 +56,10 @@ class Device(ABC):
         """What a measured time holds for: the device and everything that makes code for it. Cache keys hold it."""
         return f"{self.name} {self.limits}"
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a report says about the device: its name, compute capability, driver, compiler, by plain keys."""
+        return {"device": self.name, "compute_capability": str(self.limits.capability / 10)}
+
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return an uninitialised C-contiguous array, 256-byte aligned."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from importlib import import_module, metadata
 from typing import Any
 
-from gpu_sections.outcome import NOT_MEASURED, Outcome
+from gpu_sections.outcome import Outcome
 from gpu_sections.settings import ROOT, Settings
 
 _PACKAGES = ("numpy", "click", "pytest", "torch", "cupy", "safetensors", "ml_dtypes", "hypothesis")
@@ -43,7 +42,7 @@ def run(settings: Settings, outcome: Outcome) -> None:
     outcome.check(f"the {settings.backend} backend works", reason is None, reason or "")
     if reason is None:
         device = settings.activate().device
-        facts.update(_cuda_facts(device) if settings.backend == "cuda" else _emulated_facts(device))
+        facts.update(device.facts() if settings.backend == "cuda" else _emulated_facts(device))
     table = outcome.table("", ["what", "value"])
     for name, value in facts.items():
         table.add(name.replace("_", " "), value)
@@ -111,39 +110,3 @@ def _emulated_facts(device: Any) -> dict[str, Any]:
         "device": f"emulated device on {platform.machine()} (NO GPU)",
         "compute_capability": f"{device.limits.capability / 10} (pretended)",
     }
-
-
-def _cuda_facts(device: Any) -> dict[str, Any]:
-    import cupy
-
-    from gpucnn.devices import nvrtc
-
-    runtime = cupy.cuda.runtime
-    driver = runtime.driverGetVersion()
-    properties = runtime.getDeviceProperties(device.index)
-    library = nvrtc.load(driver // 1000)
-    return {
-        "device": properties["name"].decode(),
-        "compute_capability": str(device.limits.capability / 10),
-        "kernels_compiled_for": device.target,
-        "memory_gib": round(runtime.memGetInfo()[1] / 2**30, 1),
-        "multiprocessors": device.limits.multiprocessors,
-        "shared_bytes_per_block": device.limits.shared_bytes,
-        "driver": _driver_name(),
-        "driver_supports_cuda": _spelled(driver),
-        "cuda_runtime_of_cupy": _spelled(runtime.runtimeGetVersion()),
-        "nvrtc": f"{library.version[0]}.{library.version[1]} ({library.path})",
-    }
-
-
-def _driver_name() -> str:
-    if shutil.which("nvidia-smi") is None:
-        return NOT_MEASURED
-    try:
-        return _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").splitlines()[0]
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return NOT_MEASURED
-
-
-def _spelled(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"

@@ -26,6 +26,7 @@ class Settings:
         tests: what the kernels section gives to pytest.
         commit: of the checkout, as the user said it, or None.
         test_seconds: a single kernel test that takes longer is stopped.
+        seconds: of the section, or None without a limit.
     """
 
     backend: str
@@ -34,6 +35,7 @@ class Settings:
     tests: tuple[str, ...] = ("tests",)
     commit: str | None = None
     test_seconds: float = 90.0
+    seconds: float | None = None
 
     @property
     def tiny(self) -> bool:

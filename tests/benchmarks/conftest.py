@@ -19,7 +19,6 @@ from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.own import Own
 from gpucnn.benchmarks.reference_torch import Reference
-from gpucnn.devices.device import AllocationLog
 from gpucnn.devices.null import NullDevice
 from gpucnn.limits import limits_of
 
@@ -27,7 +26,7 @@ from gpucnn.limits import limits_of
 class IdleDevice(NullDevice):
     """Launches nothing; what it captures replays to nothing, and its timer is the wall's clock."""
 
-    def capture(self, step: Callable[[], Any], allocations: AllocationLog, *, repeat: int = 1) -> tuple[Any, Any]:
+    def capture(self, step: Callable[[], Any], *arguments: Any, repeat: int = 1, **options: Any) -> tuple[Any, Any]:
         for _ in range(repeat):
             result = step()
         return SimpleNamespace(replay=lambda: self.launches.clear()), result

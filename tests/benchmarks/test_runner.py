@@ -60,8 +60,8 @@ def test_every_case_is_measured_and_stored_at_once(section):
     stored: list[int] = []
     run = Run(["trial"], Conditions(), store=lambda results: stored.append(str(results).count("'ours'")))
     names: list[str] = []
-    found = run.measure(names.append)["trial"]
-    assert names == ["trial: one", "trial: two", "trial: three"]
+    found = run.measure(lambda section, row: names.append(f"{section} {row['case']}"))["trial"]
+    assert names == ["trial one", "trial two", "trial three"]
     assert stored == [1, 1, 2]
     assert found["summary"] == {"measured": 2.0}
     assert found["rows"][1] == {"case": "two", "reason": "no such kernel here"}
@@ -71,13 +71,13 @@ def test_an_interrupted_run_keeps_what_it_has(section):
     section(("one", good), ("two", interrupt), ("three", good))
     run = Run(["trial"], Conditions())
     with pytest.raises(KeyboardInterrupt):
-        run.measure(lambda name: None)
+        run.measure()
     assert [row.get("reason") for row in run.results["trial"]["rows"]] == [None, *["the run ended before"] * 2]
 
 
 def test_no_case_starts_after_the_time(section):
     section(("one", good))
-    found = Run(["trial"], Conditions(), seconds=0.0).measure(lambda name: None)
+    found = Run(["trial"], Conditions(), seconds=0.0).measure()
     assert found["trial"]["rows"] == [{"case": "one", "reason": "the time of 0 s was used up"}]
 
 
@@ -90,7 +90,7 @@ def test_the_filter_chooses_cases(section):
 
 def test_tables_are_aligned_and_say_what_was_not_measured(section):
     section(("one", good), ("a longer name", fail))
-    results = Run(["trial"], Conditions()).measure(lambda name: None)
+    results = Run(["trial"], Conditions()).measure()
     assert report.text(results).splitlines() == [
         "A trial",
         "what                 gpucnn                ratio",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from gpu_sections import benchmarks, inline_ptx, worker
+from gpu_sections import inline_ptx, worker
 from gpu_sections.outcome import FAILED, Outcome
 from gpu_sections.settings import Settings
 
@@ -55,49 +54,6 @@ def test_every_probe_notices_a_wrong_instruction(tmp_path, monkeypatch):
 def test_the_probes_compile_for_every_architecture(capability):
     module = nvrtc.compile_module(compose(str(PROBES), {}), f"sm_{capability}")
     assert len(module.reports) == 14 and not module.warnings
-
-
-def test_contestants_alternate_and_ratios_pair_neighbours():
-    order, clock = [], iter(range(1, 100))
-
-    def contestant(name: str):
-        def seconds(steps: int) -> tuple[float, float]:
-            order.append(name)
-            return 1e-3, float(next(clock))
-
-        return seconds
-
-    pairs = benchmarks.interleaved(contestant("a"), contestant("b"), 2)
-    assert "".join(order[-8:]) == "abbaabba"
-    assert pairs.shape == (4, 2, 2)
-    first = pairs[0, 0, 1]
-    assert (pairs[:, :, 1] - first).tolist() == [[0, 1], [3, 2], [4, 5], [7, 6]]
-
-
-def test_pytorch_trains_the_same_network():
-    torch = pytest.importorskip("torch")
-    from gpu_sections.torch_lenet import TorchStep
-
-    import gpucnn
-
-    x = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
-    y = np.array([1, 2, 3, 4], np.int32)
-    with gpucnn.use_backend("numpy"):
-        model = gpucnn.zoo.lenet5()
-        model.compile()
-        own = list(model.state_dict().values())
-        step = TorchStep(x, y, "cpu", channels_last=True)
-        theirs = list(step.model.parameters())
-        assert sum(p.numel() for p in theirs) == sum(value.size for value in own) == 61_706
-        # gpucnn flattens (5, 5, 16), PyTorch (16, 5, 5).
-        own[4] = own[4].reshape(120, 5, 5, 16).transpose(0, 3, 1, 2).reshape(120, 400)
-        with torch.no_grad():
-            for parameter, value in zip(theirs, own, strict=True):
-                value = value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        loss = model.train_step(gpucnn.tensor(x), gpucnn.tensor(y)).item()
-    assert step.seconds(1)[0] > 0
-    assert step.loss.item() == pytest.approx(loss, rel=1e-5)
 
 
 def test_a_failed_fresh_process_says_why(tmp_path):

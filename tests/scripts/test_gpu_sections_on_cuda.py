@@ -6,12 +6,14 @@ What stays for a real GPU are its numbers, its inline PTX and PyTorch on it.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -122,19 +124,27 @@ def test_backends_that_differ_are_noticed(settings, tmp_path, monkeypatch):
 
 
 def test_steps_are_compared_with_pytorch(settings, tmp_path, monkeypatch):
-    def of_pytorch(x: np.ndarray, y: np.ndarray, *, graphed: bool) -> SimpleNamespace:
-        return SimpleNamespace(name="channels first", seconds=lambda steps: (1.0, 2.0 if graphed else 4.0))
-
-    monkeypatch.setattr(benchmarks, "_torch_missing", lambda settings: None)
-    monkeypatch.setattr(benchmarks, "_faster_layout", of_pytorch)
-    monkeypatch.setattr(benchmarks, "_BLOCK_SECONDS", 1e-9)
+    torch = MagicMock(name="torch", __version__="0.0")
+    torch.cuda.Event.return_value.elapsed_time.return_value = 2.0
+    monkeypatch.setitem(sys.modules, "torch", torch)
     record = outcome_of(benchmarks, settings, tmp_path)
-    (eager, graph) = record["tables"][0]["rows"]
-    assert (eager[1], graph[1]) == ("eager", "CUDA graph")
-    for row, clock in ((eager, 4.0), (graph, 2.0)):
-        assert row[4:7] == [1e6, clock * 1e6, "channels first"]
-        assert row[8] == pytest.approx(clock * 1e6 / row[3], rel=0.5)
-    assert record["finding"].startswith("PyTorch's time / gpucnn's: eager, batch 2 ")
+    (row,) = record["tables"][0]["rows"]
+    assert row[0] == "LeNet-5, batch 64, float32, captured" and row[3] == "2 ms"
+    assert record["finding"].startswith("PyTorch's time / gpucnn's: LeNet-5, batch 64, float32, captured ")
+    assert record["facts"]["summaries"]["step"][row[0]] > 0
+
+
+def test_a_step_without_pytorch_is_timed_alone(settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    record = outcome_of(benchmarks, replace(settings, seconds=600.0), tmp_path)
+    (row,) = record["tables"][0]["rows"]
+    assert row[3:] == ["not measured"] * 5
+    assert record["finding"] == "no comparison with PyTorch" and "PyTorch cannot be imported" in record["notes"][0]
+
+
+def test_no_case_starts_when_the_section_has_no_time(settings, tmp_path):
+    record = outcome_of(benchmarks, replace(settings, seconds=0.0), tmp_path)
+    assert "the time of 0 s was used up" in record["notes"][-1]
 
 
 def test_the_commands_of_the_readme_are_run_and_judged(settings, tmp_path, monkeypatch):
@@ -155,6 +165,7 @@ def test_the_commands_of_the_readme_are_run_and_judged(settings, tmp_path, monke
 
 def test_mnist_judges_the_accuracy_and_times_the_start(settings, tmp_path, monkeypatch):
     x, y = settings.digits(12)
+    x = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
     monkeypatch.setattr(SmallSettings, "tiny", False)
     monkeypatch.setattr(mnist, "_data", lambda settings: ((x, y), (x[:4], y[:4])))
     monkeypatch.setattr(mnist, "_BATCH", 8)

@@ -99,6 +99,19 @@ class CudaDevice(Device):
             return f"a test launch on {device} wrote {computed[:3]}... instead of {expected[:3]}...: check the driver"
         return None
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a report says about the GPU and its software."""
+        major, minor = self._nvrtc.version
+        found = environment.facts(self._runtime, self.index)
+        return {
+            **found,
+            "compute_capability": str(self.limits.capability / 10),
+            "kernels_compiled_for": self.target,
+            "multiprocessors": self.limits.multiprocessors,
+            "shared_bytes_per_block": self.limits.shared_bytes,
+            "nvrtc": f"{major}.{minor} ({self._nvrtc.path})",
+        }
+
     # -- the CUDA context -------------------------------------------------------------------------------------------
     def _here(self) -> Any:
         """Return a context in which this GPU is the thread's current one."""

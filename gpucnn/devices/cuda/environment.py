@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import warnings
 from importlib import metadata
 from typing import Any
@@ -57,6 +58,26 @@ def gpu_identity(runtime: Any, index: int) -> str:
     """Return the name of a GPU and, where the driver tells it, the number that no other GPU has."""
     properties = runtime.getDeviceProperties(index)
     return f"{properties['name'].decode()} {bytes(properties.get('uuid', b'')).hex()}".strip()
+
+
+def facts(runtime: Any, index: int) -> dict[str, Any]:
+    """Return what a report says about a GPU and the software under it."""
+    return {
+        "device": device_names(runtime)[index],
+        "memory_gib": round(runtime.memGetInfo()[1] / 2**30, 1),
+        "driver": _driver_name(),
+        "driver_supports_cuda": spelled(runtime.driverGetVersion()),
+        "cuda_runtime_of_cupy": spelled(runtime.runtimeGetVersion()),
+    }
+
+
+def _driver_name() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip().partition("\n")[0]
 
 
 def device_limits(runtime: Any, index: int) -> DeviceLimits:

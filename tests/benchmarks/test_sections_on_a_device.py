@@ -15,6 +15,7 @@ from gpucnn.benchmarks import block, kernels, mnist, overhead, pool, step, torch
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES
+from gpucnn.benchmarks.networks import RECORD
 from gpucnn.benchmarks.own import PRECISIONS, Own
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
 from gpucnn.errors import DeviceError
@@ -128,22 +129,41 @@ def test_mnist_finds_the_ratio_to_eager_and_to_the_best(compared):
 def test_mnist_sides_take_turns_at_being_first():
     order: list[str] = []
 
-    def maker(name: str) -> Any:
-        class Side:
-            def __init__(self, seed: int) -> None:
-                order.append(f"{name}{seed}")
+    class Side:
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds = name, seconds
 
-            def run(self) -> float:
-                return 1.0 if name == "a" else 2.0
+        def start(self, seed: int) -> None:
+            order.append(f"{self.name}{seed}")
 
-            def accuracy(self, test: Any) -> float:
-                return 0.5
+        def run(self) -> float:
+            return self.seconds
 
-        return Side
+        def accuracy(self, test: Any) -> float:
+            return 0.5
 
-    found = [mnist._turns([maker("a"), maker("b")], (np.zeros(0), np.zeros(0)), seed) for seed in (0, 1)]
+    sides = [Side("a", 1.0), Side("b", 2.0)]
+    found = [mnist._turns(sides, (np.zeros(0), np.zeros(0)), seed) for seed in (0, 1)]
     assert order == ["a0", "b0", "b1", "a1"]
-    assert [[side[:2] for side in turn] for turn in found] == [[(1.0, 0.5), (2.0, 0.5)]] * 2
+    assert found == [[(1.0, 0.5), (2.0, 0.5)]] * 2
+
+
+@pytest.mark.skipif(EMULATED is not None, reason=f"emulated: {EMULATED}")
+def test_a_captured_epoch_starts_from_the_same_weights_each_time():
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((8, 28, 28, 1), np.float32), (np.arange(8) % 8).astype(np.int32)
+    with use_backend("emulated"):
+        run = mnist.OwnRun(Own(backends.get_backend(), 256), RECORD.shrunk(), train, 4, 2)
+        weights = []
+        for seed in (1, 2, 1):
+            run.start(seed)
+            before = run.model.state_dict()
+            run.run()
+            weights.append(run.model.state_dict())
+            assert any((before[name] != value).any() for name, value in weights[-1].items())
+    first, other, again = weights
+    assert all(first[name].tobytes() == value.tobytes() for name, value in again.items())
+    assert any((first[name] != value).any() for name, value in other.items())
 
 
 def test_ceilings_are_measured_once(idle):
