@@ -29,6 +29,7 @@ from gpucnn.specs import (
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
+    ScaledCastSpec,
     SoftmaxSpec,
     Spec,
 )
@@ -314,6 +315,12 @@ class KernelBackend(TrainingKernels):
 
     def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
         return self._write("cast_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
+
+    def scaled_cast_forward(
+        self, x: Array, factors: Array, index: int, spec: ScaledCastSpec, *, out: Array | None = None
+    ) -> Array:
+        operands = {"x": x, "factors": factors, "index": index, "count": spec.count}
+        return self._write("scaled_cast_forward", spec, "y", out, x.shape, operands)
 
     def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
         shape = (spec.count,) if out is None else out.shape
