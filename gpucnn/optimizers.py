@@ -221,7 +221,9 @@ class Optimizer:
             buffer.fill_missing_gradients()
         tables = zip(self.buffers, self._state, self._steps, self._hyper, self._rates, strict=True)
         for buffer, state, steps, hyper, rates in tables:
+            buffer.check_gradients(steps)
             self.update(buffer, state, steps, hyper, rates, self._schedule)
+            buffer.refresh()
             buffer.finish_step()
 
     def zero_grad(self) -> None:
@@ -232,6 +234,9 @@ class Optimizer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, and how many were taken when the
         learning rate's schedule began as `schedule_begin`, on the host.
+
+        In mixed precision with float16 also `loss_scale`, the scale and its inverse, and `loss_scale_steps`, the good
+        steps since it last changed and the skipped ones in all.
 
         Raises:
             ValueError: two parameters have the same name.
@@ -261,7 +266,10 @@ class Optimizer:
             self._begin = int(np.asarray(values["schedule_begin"]).item())
 
     def _progress(self) -> dict[str, Any]:
-        return {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
+        found = {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
+        for buffer in self.buffers:
+            found |= {} if buffer.mixed is None else buffer.mixed.state()
+        return found
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""
@@ -358,7 +366,7 @@ class SGD(Optimizer):
     ) -> None:
         spec = SgdSpec(buffer.count, bool(self.momentum), self.nesterov, buffer.dtype)
         velocity = state.get("velocity")
-        tables = buffer.flags, hyper, rates, schedule
+        tables = buffer.active, hyper, rates, schedule
         buffer.backend.sgd_update(buffer.data, velocity, steps, buffer.gradient, *tables, spec)
 
 
@@ -406,7 +414,7 @@ class Adam(Optimizer):
             state["second_moment"],
             steps,
             buffer.gradient,
-            buffer.flags,
+            buffer.active,
             hyper,
             rates,
             schedule,

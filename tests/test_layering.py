@@ -17,7 +17,7 @@ RANKS = (
     ("errors", "dtypes", "limits", "cache", "specs", "precision", "kernel_source"),
     ("plans", "devices"),
     ("backends",),
-    ("autograd", "parameters", "generator"),
+    ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
     ("layers", "losses", "metrics", "optimizers", "datasets"),
     ("training",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 _SCALE, _CAST = "loss_scale.cu", "scaled_cast.cu"
 
 DEFECTS = [
-    ("wrong factor", _CAST, "factors[index]", "factors[0]"),
+    ("wrong factor", _CAST, "factor = factors[index];", "factor = factors[0];"),
     ("not scaled", _CAST, "converted<SPEC_T>(widened(v) * factor)", "converted<SPEC_T>(widened(v))"),
     ("frozen gradients count", _SCALE, " || !(flags[first / PER_FLAG] & TRAINABLE)) continue;", ") continue;"),
     ("infinity passes", _SCALE, "return wide - wide == SPEC_ACC(0);", "return wide == wide;"),

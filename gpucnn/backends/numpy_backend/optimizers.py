@@ -92,7 +92,8 @@ def loss_scale(
     """Whether the step to come may change anything, and the next scale."""
     if not spec.count:
         return
-    finite = all(np.isfinite(gradients[part]).all() for part, _ in _trainable(flags, spec.count, spec.dtype))
+    trained = _trainable(flags, spec.count, spec.dtype, decays=False)
+    finite = all(np.isfinite(gradients[part]).all() for part, _ in trained)
     used = -(-spec.count // elements_per_flag(spec.dtype))
     active[:used] = flags[:used] if finite else 0
     grows = finite and tally[0] + 1 >= interval
