@@ -19,7 +19,7 @@ _SIZES: dict[str, tuple[str, int, int, int]] = {
     "tn_tails": ("tn", 72, 40, 67),
     "tt_tails": ("tt", 72, 35, 40),
     "nt_chunks": ("nt", 5, 13, 520),
-    "tn_chunks": ("tn", 24, 72, 1030),
+    "tn_chunks": ("tn", 72, 24, 1030),
     "nn_tiles_and_some": ("nn", 130, 136, 264),
     "nt_one_step": ("nt", 3, 3, 8),
 }
