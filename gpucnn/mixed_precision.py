@@ -58,6 +58,18 @@ class MixedPrecision:
         self.factors = backend.from_host(numbers) if scaled else None
         self.tally = backend.from_host(np.zeros(2, np.int32)) if scaled else None
 
+    def on(self, backend: Backend) -> MixedPrecision:
+        """Return the same on another backend, with the scale and its counts; itself where it is there already."""
+        if backend is self.backend:
+            return self
+        moved = MixedPrecision(self.dtype, backend)
+        moved.interval = self.interval
+        if self.factors is not None:
+            moved.factors, moved.tally = (
+                backend.from_host(self.backend.to_host(a)) for a in (self.factors, self.tally)
+            )
+        return moved
+
     @contextmanager
     def lend(self) -> Iterator[None]:
         """Show parameters of the model as their 16-bit copies inside the `with` block."""
@@ -94,7 +106,9 @@ class MixedPrecision:
         self._cast(values, self.dtype, out)
 
     def state(self) -> dict[str, Any]:
-        """Return the arrays that belong to an optimizer's state, by name."""
+        """Return the arrays that belong to an optimizer's state, by name: for float16 `loss_scale`, the scale and its
+        inverse, and `loss_scale_steps`, the good steps since it last changed and the skipped ones in all.
+        """
         return {} if self.factors is None else {"loss_scale": self.factors, "loss_scale_steps": self.tally}
 
     def _cast(self, x: Any, dtype: str, out: Any = None) -> Any:

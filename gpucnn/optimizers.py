@@ -221,10 +221,8 @@ class Optimizer:
             buffer.fill_missing_gradients()
         tables = zip(self.buffers, self._state, self._steps, self._hyper, self._rates, strict=True)
         for buffer, state, steps, hyper, rates in tables:
-            buffer.check_gradients(steps)
-            self.update(buffer, state, steps, hyper, rates, self._schedule)
-            buffer.refresh()
-            buffer.finish_step()
+            with buffer.stepping(steps):
+                self.update(buffer, state, steps, hyper, rates, self._schedule)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -232,11 +230,8 @@ class Optimizer:
             buffer.zero_grad()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, and how many were taken when the
-        learning rate's schedule began as `schedule_begin`, on the host.
-
-        In mixed precision with float16 also `loss_scale`, the scale and its inverse, and `loss_scale_steps`, the good
-        steps since it last changed and the skipped ones in all.
+        """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, how many were taken when the
+        schedule began as `schedule_begin`, and what `MixedPrecision.state` names, on the host.
 
         Raises:
             ValueError: two parameters have the same name.
@@ -267,9 +262,7 @@ class Optimizer:
 
     def _progress(self) -> dict[str, Any]:
         found = {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
-        for buffer in self.buffers:
-            found |= {} if buffer.mixed is None else buffer.mixed.state()
-        return found
+        return found | {name: array for b in self.buffers if b.mixed for name, array in b.mixed.state().items()}
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""

@@ -173,7 +173,7 @@ class ParameterBuffer:
     A buffer lives as long as a model or an optimizer holds it; the parameters keep their arrays beyond.
 
     For parameters of a model in mixed precision the buffer also keeps a 16-bit copy, with the same offsets in elements,
-    which `refresh` writes anew in one launch.
+    which every optimizer step writes anew in one launch.
 
     Args:
         parameters: of one dtype, in layer order.
@@ -221,7 +221,8 @@ class ParameterBuffer:
         self.active = self.flags
         if self.mixed is not None and self.mixed.factors is not None:
             self.active = backend.from_host(np.zeros_like(backend.to_host(self.flags)))
-        self.refresh()
+        if self.mixed is not None:
+            self.mixed.narrow(self.data, self._copy)
 
     def views(self, flat: Any) -> Iterator[Any]:
         """Cut an array of the buffer's length into one view for each parameter."""
@@ -241,29 +242,23 @@ class ParameterBuffer:
             host[offset // step : (offset + p.size + step - 1) // step] = mark
         self.backend.copy(self.flags, host)
 
-    def refresh(self) -> None:
-        """Write the 16-bit copy anew, if there is one: one launch."""
-        if self.mixed is not None:
-            self.mixed.narrow(self.data, self._copy)
+    @contextmanager
+    def stepping(self, steps: Any) -> Iterator[None]:
+        """Let an optimizer update the values inside the `with` block, then write the 16-bit copy anew: one launch.
 
-    def check_gradients(self, steps: Any) -> None:
-        """Decide in device memory which flags are `active` in the optimizer step to come, where losses are scaled.
-
-        Args:
-            steps: the optimizer's counts for this buffer; they go back by one when the step is to be skipped.
+        Where losses are scaled, what is `active` is decided before, in device memory: nothing, where a gradient is not
+        finite, and `steps`, the optimizer's counts for this buffer, go back by one.
         """
         mixed = self.mixed
         if mixed is not None and mixed.factors is not None:
+            spec = LossScaleSpec(self.count, mixed.interval, self.dtype)
             self.backend.loss_scale_update(
-                mixed.factors,
-                mixed.tally,
-                steps,
-                self.active,
-                self.gradient,
-                self.flags,
-                mixed.interval,
-                LossScaleSpec(self.count, self.dtype),
+                mixed.factors, mixed.tally, steps, self.active, self.gradient, self.flags, spec
             )
+        yield
+        if mixed is not None:
+            mixed.narrow(self.data, self._copy)
+        self.finish_step()
 
     def claim(self) -> None:
         """Note that this thread is training on the buffer.

@@ -215,7 +215,6 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             flat("uint8"),
             flat(),
             flat("uint8"),
-            5,
         ),
     }
 

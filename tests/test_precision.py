@@ -11,7 +11,9 @@ import gpucnn
 from gpucnn import Tensor, functional
 from gpucnn.backends import Backend, get_backend
 
-PRODUCTS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "matmul_forward")
+PRODUCTS = (
+    "conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "matmul_forward", "linear_backward_operands",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -46,19 +48,19 @@ def test_products_take_the_precision_in_use_and_backward_that_of_its_forward(pre
     with gpucnn.use_precision("tf32"):
         y = OPERATIONS[name]("float32")
     y.sum().backward()
-    assert precisions == ["tf32"] * 3
+    assert len(precisions) > 1 and set(precisions) == {"tf32"}
     precisions.clear()
     y = OPERATIONS[name]("float32")
     with gpucnn.use_precision("tf32"):
         y.sum().backward()
-    assert precisions == ["float32"] * 3
+    assert len(precisions) > 1 and set(precisions) == {"float32"}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_other_dtypes_are_not_concerned(precisions: list[str], name: str) -> None:
     with gpucnn.use_precision("tf32"):
         OPERATIONS[name]("bfloat16").sum().backward()
-    assert precisions == ["float32"] * 3
+    assert len(precisions) > 1 and set(precisions) == {"float32"}
 
 
 def test_blocks_nest_and_end() -> None:

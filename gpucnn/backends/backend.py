@@ -445,7 +445,6 @@ class Backend(ABC):
         active: Array,
         gradients: Array,
         flags: Array,
-        interval: int,
         spec: LossScaleSpec,
     ) -> None:
         """Write `active`, the flags of the step to come, and change the loss scale as finite gradients allow."""

@@ -250,7 +250,6 @@ class TrainingKernels(Backend):
         active: Array,
         gradients: Array,
         flags: Array,
-        interval: int,
         spec: LossScaleSpec,
     ) -> None:
         if spec.count:
@@ -262,6 +261,6 @@ class TrainingKernels(Backend):
                 "gradients": gradients,
                 "flags": flags,
                 "count": spec.count,
-                "INTERVAL": interval,
+                "INTERVAL": spec.interval,
             }
             self.launcher.run("loss_scale_update", spec, operands)

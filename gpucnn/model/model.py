@@ -116,8 +116,7 @@ class Model(Layer):
 
     def _pack(self) -> None:
         """Pack the parameters, with 16-bit copies if the precision wants them, and bind the optimizer to them."""
-        kind = PRECISIONS.get(self._precision or "float32")
-        self._mixed = None if kind is None else MixedPrecision(kind, self.backend)
+        self._mixed = None if self._mixed is None else self._mixed.on(self.backend)
         for layer in self.layers_inside():
             if isinstance(layer, Model):
                 layer._mixed = self._mixed
@@ -278,7 +277,8 @@ class Model(Layer):
         self.configuration += 1
         self._loss = losses.get(loss)
         self._optimizer = optimizers.get(optimizer)
-        self._precision = precision
+        kind = PRECISIONS[precision or "float32"]
+        self._precision, self._mixed = precision, None if kind is None else MixedPrecision(kind, self.backend)
         if self.built:
             self._pack()
 

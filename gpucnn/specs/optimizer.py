@@ -103,9 +103,10 @@ class LossScaleSpec(base.Spec):
     """
 
     count: int
+    interval: int
     dtype: str
 
-    runtime: ClassVar[tuple[str, ...]] = ("count",)
+    runtime: ClassVar[tuple[str, ...]] = ("count", "interval")
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""

@@ -12,7 +12,7 @@ def _cast(source: str, count: int) -> Callable[[str], ScaledCastSpec]:
 
 
 def _scale(count: int) -> Callable[[str], LossScaleSpec]:
-    return lambda dtype: LossScaleSpec(count, dtype)
+    return lambda dtype: LossScaleSpec(count, 3, dtype)
 
 
 SCALED_CAST = {

@@ -64,7 +64,7 @@ class Run:
     def __call__(self, gradients: np.ndarray) -> None:
         active = self.backend.from_host(np.full(len(self.flags), 77, np.uint8))
         self.backend.loss_scale_update(
-            self.factors, self.tally, self.steps, active, self.backend.from_host(gradients), self.held_flags, INTERVAL,
+            self.factors, self.tally, self.steps, active, self.backend.from_host(gradients), self.held_flags,
             self.spec,
         )  # fmt: skip
         self.expected, may = advance(self.expected, gradients, self.trainable, INTERVAL)
@@ -100,7 +100,7 @@ def test_steps_follow_the_definition(forced, backend_name, case, dtype, plan):
 @pytest.mark.parametrize("name, plan", EVERY_PLAN)
 def test_every_place_is_looked_at(forced, name, plan):
     """One infinite gradient in a buffer of zeros, wherever it stands, unless it is frozen."""
-    backend, spec = forced(name, "loss_scale_update", plan), LossScaleSpec(261, "float32")
+    backend, spec = forced(name, "loss_scale_update", plan), LossScaleSpec(261, INTERVAL, "float32")
     run = Run(backend, spec, 2.0**10)
     for place in range(spec.count):
         gradients = np.zeros(spec.count, np.float32)
@@ -111,13 +111,13 @@ def test_every_place_is_looked_at(forced, name, plan):
 
 
 def test_the_largest_finite_gradients_are_good(backend):
-    run = Run(backend, LossScaleSpec(8, "float32"))
+    run = Run(backend, LossScaleSpec(8, INTERVAL, "float32"))
     run(np.array([3.4e38, -3.4e38, 0.0, -0.0, 1e-45, -1e-45, 1.0, 2.0], np.float32))
     assert run.expected.good == 1
 
 
 def test_the_scale_stays_within_its_bounds(backend):
-    spec = LossScaleSpec(4, "float32")
+    spec = LossScaleSpec(4, INTERVAL, "float32")
     low, high = Run(backend, spec, 2.0**-13), Run(backend, spec, 2.0**23)
     for _ in range(3):
         low(np.full(4, np.nan, np.float32))

@@ -86,7 +86,6 @@ def loss_scale(
     active: np.ndarray,
     gradients: np.ndarray,
     flags: np.ndarray,
-    interval: int,
     spec: LossScaleSpec,
 ) -> None:
     """Whether the step to come may change anything, and the next scale."""
@@ -96,7 +95,7 @@ def loss_scale(
     finite = all(np.isfinite(gradients[part]).all() for part, _ in trained)
     used = -(-spec.count // elements_per_flag(spec.dtype))
     active[:used] = flags[:used] if finite else 0
-    grows = finite and tally[0] + 1 >= interval
+    grows = finite and tally[0] + 1 >= spec.interval
     scale = float(factors[0]) * (2.0 if grows else 1.0 if finite else 0.5)
     scale = min(max(scale, SMALLEST_SCALE), LARGEST_SCALE)
     factors[:] = scale, 1.0 / scale

@@ -164,7 +164,6 @@ class TrainingOperations(Backend):
         active: Array,
         gradients: Array,
         flags: Array,
-        interval: int,
         spec: LossScaleSpec,
     ) -> None:
-        optimizers.loss_scale(factors, tally, steps, active, gradients, flags, interval, spec)
+        optimizers.loss_scale(factors, tally, steps, active, gradients, flags, spec)
