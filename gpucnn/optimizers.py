@@ -221,8 +221,8 @@ class Optimizer:
             buffer.fill_missing_gradients()
         tables = zip(self.buffers, self._state, self._steps, self._hyper, self._rates, strict=True)
         for buffer, state, steps, hyper, rates in tables:
-            self.update(buffer, state, steps, hyper, rates, self._schedule)
-            buffer.finish_step()
+            with buffer.stepping(steps):
+                self.update(buffer, state, steps, hyper, rates, self._schedule)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -230,8 +230,8 @@ class Optimizer:
             buffer.zero_grad()
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, and how many were taken when the
-        learning rate's schedule began as `schedule_begin`, on the host.
+        """Return the moments as `<parameter>.<moment>`, the steps taken as `step`, how many were taken when the
+        schedule began as `schedule_begin`, and what `MixedPrecision.state` names, on the host.
 
         Raises:
             ValueError: two parameters have the same name.
@@ -261,7 +261,8 @@ class Optimizer:
             self._begin = int(np.asarray(values["schedule_begin"]).item())
 
     def _progress(self) -> dict[str, Any]:
-        return {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
+        found = {"step": self._steps[0][:1], "schedule_begin": self._schedule[:1]} if self.buffers else {}
+        return found | {name: array for b in self.buffers if b.mixed for name, array in b.mixed.state().items()}
 
     def _moments(self) -> list[tuple[str, Any]]:
         """Return every parameter's part of every moment, by name."""
@@ -358,7 +359,7 @@ class SGD(Optimizer):
     ) -> None:
         spec = SgdSpec(buffer.count, bool(self.momentum), self.nesterov, buffer.dtype)
         velocity = state.get("velocity")
-        tables = buffer.flags, hyper, rates, schedule
+        tables = buffer.active, hyper, rates, schedule
         buffer.backend.sgd_update(buffer.data, velocity, steps, buffer.gradient, *tables, spec)
 
 
@@ -406,7 +407,7 @@ class Adam(Optimizer):
             state["second_moment"],
             steps,
             buffer.gradient,
-            buffer.flags,
+            buffer.active,
             hyper,
             rates,
             schedule,

@@ -12,9 +12,10 @@ from weakref import ReferenceType, ref
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.autograd import Tensor
+from gpucnn.autograd import Node, Tensor
 from gpucnn.backends import Backend
-from gpucnn.specs import ArraySpec
+from gpucnn.mixed_precision import MixedPrecision, lent
+from gpucnn.specs import ArraySpec, LossScaleSpec
 from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
 
 _changes = count(1)
@@ -25,6 +26,9 @@ class Parameter(Tensor):
     """A tensor that an optimizer changes. Its gradient is overwritten by the first backward pass after
     `optimizer.step()` or `zero_grad()`; further passes on other graphs add to it.
 
+    While a model in mixed precision computes, `data` is the 16-bit copy that the buffer keeps; the gradient arrives in
+    the parameter's own type all the same.
+
     Args:
         host: initial value, floating.
         backend: where it lives.
@@ -33,12 +37,14 @@ class Parameter(Tensor):
         decayed: whether weight decay applies (by habit to weights, not to biases).
     """
 
-    __slots__ = ("_changed", "_gradient", "_home", "decayed", "name", "received", "stale")
+    __slots__ = ("_changed", "_copy", "_gradient", "_home", "_values", "decayed", "mixed", "name", "received", "stale")
 
     def __init__(
         self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True
     ) -> None:
         dtypes.require_floating(host.dtype, f"parameter {name or host.shape}")
+        self.mixed: MixedPrecision | None = None
+        self._copy: Any = None
         super().__init__(backend.from_host(host), backend, trainable)
         self.name = name
         self.decayed = decayed
@@ -47,6 +53,18 @@ class Parameter(Tensor):
         self.received = False
         self._gradient: Any = None
         self._changed = next(_changes)
+
+    @property
+    def _data(self) -> Any:
+        """The values, or their 16-bit copy while the model that keeps one computes."""
+        return self._copy if self._is_lent() else self._values
+
+    @_data.setter
+    def _data(self, values: Any) -> None:
+        self._values = values
+
+    def _is_lent(self) -> bool:
+        return self.mixed is not None and self._copy is not None and lent() is self.mixed
 
     @property
     def buffer(self) -> ParameterBuffer | None:
@@ -102,21 +120,31 @@ class Parameter(Tensor):
         values = np.asarray(host)
         if values.shape != self.shape:
             raise ValueError(f"{self.label} has shape {self.shape}, got values of shape {values.shape}")
-        self.backend.copy(self.data, np.asarray(values, dtypes.numpy_dtype(self.dtype), order="C"))
+        self.backend.copy(self._values, np.asarray(values, self._values.dtype, order="C"))
+        if self.mixed is not None and self._copy is not None:
+            self.mixed.narrow(self._values, self._copy)
         self._changed = next(_changes)
 
-    def rehome(self, data: Any, gradient: Any, buffer: ParameterBuffer) -> None:
-        """Take new arrays, views of a buffer that holds the value already."""
-        self.data, self._gradient, self._home, self.backend = data, gradient, ref(buffer), buffer.backend
+    def rehome(self, data: Any, copy: Any, gradient: Any, buffer: ParameterBuffer) -> None:
+        """Take new arrays, views of a buffer that holds the value already, and its 16-bit copy if there is one."""
+        self._values, self._copy, self._gradient = data, copy, gradient
+        self._home, self.backend = ref(buffer), buffer.backend
         self._changed = next(_changes)
         self.stale, self.received = True, False
+
+    def traced(self) -> Tensor:
+        if not self.requires_grad or not self._is_lent() or self.mixed is None:
+            return self
+        copy = Tensor(self._copy, self.backend, True)
+        copy.node = Node((self,), self.mixed.widened, None)
+        return copy
 
     def gradient_target(self) -> Any:
         if not self.stale:
             return None
         self._claim()
         if self._gradient is None:
-            self._gradient = self.backend.empty(self.shape, self.dtype)
+            self._gradient = self.backend.empty(self.shape, str(self._values.dtype.name))
         return self._gradient
 
     def receive_gradient(self, gradient: Any, written: bool) -> None:
@@ -126,7 +154,8 @@ class Parameter(Tensor):
         elif self.stale:
             self.backend.copy(self.gradient_target(), gradient)
         else:
-            self.backend.accumulate_update(self._gradient, gradient, ArraySpec(self.size, self.dtype))
+            spec = ArraySpec(self.size, str(self._values.dtype.name))
+            self.backend.accumulate_update(self._gradient, gradient, spec)
         self.stale, self.received = False, True
 
     def _claim(self) -> None:
@@ -143,9 +172,15 @@ class ParameterBuffer:
     they become views, and a buffer that held them before is retired, which invalidates captured steps that used it.
     A buffer lives as long as a model or an optimizer holds it; the parameters keep their arrays beyond.
 
+    For parameters of a model in mixed precision the buffer also keeps a 16-bit copy, with the same offsets in elements,
+    which every optimizer step writes anew in one launch.
+
     Args:
         parameters: of one dtype, in layer order.
         backend: where the buffer lives; parameters of another backend are moved.
+
+    Raises:
+        ValueError: parameters of different dtypes, or of models of different precision.
     """
 
     def __init__(self, parameters: Sequence[Parameter], backend: Backend) -> None:
@@ -155,6 +190,7 @@ class ParameterBuffer:
         self.backend = backend
         self.dtype = kinds.pop()
         self.parameters = tuple(parameters)
+        self.mixed = _common_precision(self.parameters)
         self.retired = False
         self.changed = next(_changes)
         self._lock = threading.Lock()
@@ -176,9 +212,17 @@ class ParameterBuffer:
             old = p.buffer
             if old is not None:
                 old.retired = True
-        for p, data, gradient in zip(self.parameters, self.views(self.data), self.views(self.gradient), strict=True):
-            p.rehome(data, gradient, self)
+        self._copy = None if self.mixed is None else backend.empty((total,), self.mixed.dtype)
+        copies = [None] * len(self.parameters) if self._copy is None else self.views(self._copy)
+        gradients = self.views(self.gradient)
+        for p, data, copy, gradient in zip(self.parameters, self.views(self.data), copies, gradients, strict=True):
+            p.rehome(data, copy, gradient, self)
         self.write_flags()
+        self.active = self.flags
+        if self.mixed is not None and self.mixed.factors is not None:
+            self.active = backend.from_host(np.zeros_like(backend.to_host(self.flags)))
+        if self.mixed is not None:
+            self.mixed.narrow(self.data, self._copy)
 
     def views(self, flat: Any) -> Iterator[Any]:
         """Cut an array of the buffer's length into one view for each parameter."""
@@ -197,6 +241,24 @@ class ParameterBuffer:
             mark = (TRAINABLE if p.trainable else 0) | (DECAYED if p.decayed else 0)
             host[offset // step : (offset + p.size + step - 1) // step] = mark
         self.backend.copy(self.flags, host)
+
+    @contextmanager
+    def stepping(self, steps: Any) -> Iterator[None]:
+        """Let an optimizer update the values inside the `with` block, then write the 16-bit copy anew: one launch.
+
+        Where losses are scaled, what is `active` is decided before, in device memory: nothing, where a gradient is not
+        finite, and `steps`, the optimizer's counts for this buffer, go back by one.
+        """
+        mixed = self.mixed
+        if mixed is not None and mixed.factors is not None:
+            spec = LossScaleSpec(self.count, mixed.interval, self.dtype)
+            self.backend.loss_scale_update(
+                mixed.factors, mixed.tally, steps, self.active, self.gradient, self.flags, spec
+            )
+        yield
+        if mixed is not None:
+            mixed.narrow(self.data, self._copy)
+        self.finish_step()
 
     def claim(self) -> None:
         """Note that this thread is training on the buffer.
@@ -256,6 +318,16 @@ class ParameterBuffer:
         self.release()
 
 
+def _common_precision(parameters: Sequence[Parameter]) -> MixedPrecision | None:
+    """Return the mixed precision of those parameters that have one; ValueError when they have several."""
+    found = {id(p.mixed): p.mixed for p in parameters if p.mixed is not None}
+    if len(found) > 1:
+        raise ValueError(
+            f"parameters of {len(found)} models in mixed precision cannot share a buffer; give each its own optimizer"
+        )
+    return next(iter(found.values()), None)
+
+
 def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBuffer, ...]:
     """Pack parameters into one buffer per dtype, keeping their order; parameters already packed so stay as they are."""
     groups: dict[str, list[Parameter]] = {}
@@ -268,6 +340,7 @@ def pack(parameters: Iterable[Parameter], backend: Backend) -> tuple[ParameterBu
             home is not None
             and not home.retired
             and home.backend is backend
+            and home.mixed is _common_precision(group)
             and len(home.parameters) == len(group)
             and all(a is b for a, b in zip(home.parameters, group, strict=True))
         )

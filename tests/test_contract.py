@@ -174,6 +174,7 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "binary_forward": lambda: (a(*s.a_shape), a(*s.b_shape)),
         "scalar_forward": lambda: (flat(), 2.0),
         "cast_forward": lambda: (flat(s.source),),
+        "scaled_cast_forward": lambda: (flat(s.source), a(2, dtype="float32"), 1),
         "fill_forward": lambda: (1.0,),
         "accumulate_update": lambda: (flat(), flat()),
         "dropout_forward": lambda: (flat(), state()),
@@ -207,6 +208,14 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         ),
         "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),
         "adam_update": lambda: (flat(), flat(), flat(), steps(), flat(), *tables(4)),
+        "loss_scale_update": lambda: (
+            a(2, dtype="float32"),
+            a(2, dtype="int32"),
+            steps(),
+            flat("uint8"),
+            flat(),
+            flat("uint8"),
+        ),
     }
 
     def steps() -> Any:

@@ -14,10 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gpucnn"
 RANKS = (
-    ("errors", "dtypes", "limits", "cache", "specs", "kernel_source"),
+    ("errors", "dtypes", "limits", "cache", "specs", "precision", "kernel_source"),
     ("plans", "devices"),
     ("backends",),
-    ("autograd", "parameters", "generator"),
+    ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
     ("layers", "losses", "metrics", "optimizers", "datasets"),
     ("training",),

@@ -12,6 +12,7 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.autograd import tape, tensors
 from gpucnn.backends import Backend
+from gpucnn.precision import precision_for
 from gpucnn.specs import BinarySpec, MatmulSpec, ReduceSpec, ScalarSpec
 
 if TYPE_CHECKING:
@@ -151,22 +152,17 @@ def power(x: Tensor, exponent: float) -> Tensor:
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """Matrix product of (M, K) and (K, N)."""
+    """Matrix product of (M, K) and (K, N), in the precision that `gpucnn.use_precision` says."""
     x, y = _pair(a, b, "matmul")
     backend, p, q, kind = x.backend, x.data, y.data, x.dtype
-    spec = MatmulSpec.of(x.shape, y.shape, kind)
+    spec = MatmulSpec.of(x.shape, y.shape, kind, precision=precision_for(kind))
+    of_x = MatmulSpec.of(spec.y_shape, y.shape, kind, transpose_b=True, precision=spec.precision)
+    of_y = MatmulSpec.of(x.shape, spec.y_shape, kind, transpose_a=True, precision=spec.precision)
     needs = x.requires_grad, y.requires_grad
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any]:
-        dx = dw = None
-        if needs[0]:
-            dx = backend.matmul_forward(
-                dy, q, None, MatmulSpec.of(dy.shape, q.shape, kind, transpose_b=True), out=targets[0]
-            )
-        if needs[1]:
-            dw = backend.matmul_forward(
-                p, dy, None, MatmulSpec.of(p.shape, dy.shape, kind, transpose_a=True), out=targets[1]
-            )
+        dx = backend.matmul_forward(dy, q, None, of_x, out=targets[0]) if needs[0] else None
+        dw = backend.matmul_forward(p, dy, None, of_y, out=targets[1]) if needs[1] else None
         return dx, dw
 
     return tape.record(backend.matmul_forward(p, q, None, spec), (x, y), backward)

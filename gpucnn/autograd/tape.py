@@ -102,7 +102,7 @@ def record(
     result = tensors.Tensor(data, backend)
     if _recording.get() and any(t is not None and t.requires_grad for t in inputs):
         result.requires_grad = True
-        result.node = Node(inputs, closure, of_one)
+        result.node = Node(tuple(None if t is None else t.traced() for t in inputs), closure, of_one)
     return result
 
 

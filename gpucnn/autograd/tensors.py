@@ -210,6 +210,10 @@ class Tensor:
         self._grad = None
 
     # -- what the tape asks of a tensor ---------------------------------------------------------------------------
+    def traced(self) -> Tensor:
+        """Return what a graph that uses this tensor's data refers to: the tensor, or a copy whose gradient it gets."""
+        return self
+
     def gradient_target(self) -> Any:
         """Return an array to write this tensor's gradient to directly, or None when there is a gradient to add to."""
         return None if self.pending else self.backend.empty(self.shape, self.dtype)

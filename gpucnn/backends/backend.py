@@ -31,12 +31,14 @@ from gpucnn.specs import (
     GatherSpec,
     LinearCrossEntropySpec,
     LinearSpec,
+    LossScaleSpec,
     MatmulSpec,
     MetricsSpec,
     Pad2dSpec,
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
+    ScaledCastSpec,
     SgdSpec,
     SoftmaxSpec,
 )
@@ -272,6 +274,12 @@ class Backend(ABC):
         """x in another dtype."""
 
     @abstractmethod
+    def scaled_cast_forward(
+        self, x: Array, factors: Array, index: int, spec: ScaledCastSpec, *, out: Array | None = None
+    ) -> Array:
+        """x * factors[index] in another dtype."""
+
+    @abstractmethod
     def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
         """An array of `count` equal elements."""
 
@@ -427,3 +435,16 @@ class Backend(ABC):
         spec: AdamSpec,
     ) -> None:
         """One Adam step on a flat buffer, counted in `steps`."""
+
+    @abstractmethod
+    def loss_scale_update(
+        self,
+        factors: Array,
+        tally: Array,
+        steps: Array,
+        active: Array,
+        gradients: Array,
+        flags: Array,
+        spec: LossScaleSpec,
+    ) -> None:
+        """Write `active`, the flags of the step to come, and change the loss scale as finite gradients allow."""

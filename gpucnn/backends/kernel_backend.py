@@ -15,6 +15,7 @@ from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Device, Graph
 from gpucnn.errors import DeviceError
+from gpucnn.plans.linear import by_products
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
@@ -29,6 +30,7 @@ from gpucnn.specs import (
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
+    ScaledCastSpec,
     SoftmaxSpec,
     Spec,
 )
@@ -284,13 +286,31 @@ class KernelBackend(TrainingKernels):
         db = self._output(given[2], (spec.units,), spec.dtype) if spec.of_weight else None
         sizes = {"ROWS": spec.rows, "UNITS": spec.units, "FEATURES": spec.features}
         operands = {"dx": dx, "dw": dw, "db": db, "dy": dy, "y": saved, "x": x, "weight": weight, **sizes}
-        if spec.rows:
+        if spec.rows and algorithm is None and by_products(spec.batchless(), self.device.limits):
+            self._linear_by_products(dy, saved, x, weight, spec, (dx, dw, db))
+        elif spec.rows:
             self.launcher.run("linear_backward_operands", spec, operands, algorithm)
         else:
             for sums in (dw, db):
                 if sums is not None:
                     self.fill_forward(0, ArraySpec(sums.size, spec.dtype), out=sums)
         return dx, dw, db
+
+    def _linear_by_products(
+        self, dy: Array, saved: Array | None, x: Array, weight: Array, spec: LinearSpec, out: Gradients
+    ) -> None:
+        dx, dw, db = out
+        kind, precision = spec.dtype, spec.precision
+        epilogue = ActivationSpec(spec.activation, dy.size, kind, spec.slope)
+        dz = dy if saved is None else self.activation_backward_input(dy, saved, epilogue)
+        if dx is not None:
+            self.matmul_forward(
+                dz, weight, None, MatmulSpec.of(dy.shape, weight.shape, kind, precision=precision), out=dx
+            )
+        if dw is not None and db is not None:
+            of_weight = MatmulSpec.of(dy.shape, x.shape, kind, transpose_a=True, precision=precision)
+            self.matmul_forward(dz, x, None, of_weight, out=dw)
+            self.reduce_forward(dz, ReduceSpec("sum", 1, spec.rows, spec.units, kind), out=db.reshape(1, spec.units))
 
     # -- elementwise --------------------------------------------------------------------------------------------------
     def activation_forward(self, x: Array, spec: ActivationSpec, *, out: Array | None = None) -> Array:
@@ -314,6 +334,12 @@ class KernelBackend(TrainingKernels):
 
     def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
         return self._write("cast_forward", spec, "y", out, x.shape, {"x": x, "count": spec.count})
+
+    def scaled_cast_forward(
+        self, x: Array, factors: Array, index: int, spec: ScaledCastSpec, *, out: Array | None = None
+    ) -> Array:
+        operands = {"x": x, "factors": factors, "index": index, "count": spec.count}
+        return self._write("scaled_cast_forward", spec, "y", out, x.shape, operands)
 
     def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:
         shape = (spec.count,) if out is None else out.shape

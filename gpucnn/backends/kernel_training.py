@@ -15,6 +15,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
+    LossScaleSpec,
     MetricsSpec,
     SgdSpec,
     Spec,
@@ -240,3 +241,26 @@ class TrainingKernels(Backend):
                 "count": spec.count,
             }
             self.launcher.run("adam_update", spec, operands)
+
+    def loss_scale_update(
+        self,
+        factors: Array,
+        tally: Array,
+        steps: Array,
+        active: Array,
+        gradients: Array,
+        flags: Array,
+        spec: LossScaleSpec,
+    ) -> None:
+        if spec.count:
+            operands = {
+                "factors": factors,
+                "tally": tally,
+                "steps": steps,
+                "active": active,
+                "gradients": gradients,
+                "flags": flags,
+                "count": spec.count,
+                "INTERVAL": spec.interval,
+            }
+            self.launcher.run("loss_scale_update", spec, operands)

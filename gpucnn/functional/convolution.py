@@ -8,6 +8,7 @@ from typing import Any
 from gpucnn.autograd import Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
 from gpucnn.functional.activations import floating, fused_name
+from gpucnn.precision import precision_for
 from gpucnn.specs import ActivationSpec, Conv2dSpec, Pad2dSpec
 from gpucnn.specs.base import image_shape, pads, pair
 
@@ -61,7 +62,8 @@ def conv2d(
         TypeError: dtypes differ or are not floating.
         DeviceError: tensors on different backends.
 
-    Cost: 2*N*P*Q*K*R*S*C/groups flops forward, the same for each of dx and dw.
+    Cost: 2*N*P*Q*K*R*S*C/groups flops forward, the same for each of dx and dw. `gpucnn.use_precision("tf32")` lets
+    tensor cores round float32 operands.
     Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
 
     >>> import numpy as np
@@ -95,6 +97,7 @@ def conv2d(
         flip=flip,
         bias=bias is not None,
         activation=fused,
+        precision=precision_for(x.dtype),
     )
     if bias is not None and bias.shape != (spec.k,):
         raise ValueError(f"conv2d: bias must have shape ({spec.k},), one for each filter, got {bias.shape}")

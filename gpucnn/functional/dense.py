@@ -9,6 +9,7 @@ from typing import Any
 from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
 from gpucnn.functional.activations import floating, fused_name, is_deferring
+from gpucnn.precision import precision_for
 from gpucnn.specs import LinearCrossEntropySpec, LinearSpec, MatmulSpec
 
 
@@ -33,7 +34,8 @@ def linear(
         ValueError: shapes do not fit.
         TypeError: dtypes differ or are not floating.
 
-    Cost: 2*N*units*features flops forward, twice that backward.
+    Cost: 2*N*units*features flops forward, twice that backward. `gpucnn.use_precision("tf32")` lets tensor cores round
+    float32 operands.
 
     >>> linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5]).numpy().tolist()
     [[11.5]]
@@ -44,7 +46,14 @@ def linear(
     bias = None if bias is None else floating(bias, "linear: bias", like=x)
     fused, following = fused_name(activation)
     spec = MatmulSpec.of(
-        x.shape, weight.shape, x.dtype, transpose_b=True, bias=bias is not None, activation=fused, what="linear"
+        x.shape,
+        weight.shape,
+        x.dtype,
+        transpose_b=True,
+        bias=bias is not None,
+        activation=fused,
+        precision=precision_for(x.dtype),
+        what="linear",
     )
     if spec.k < 1 or spec.n < 1:
         raise ValueError(f"linear: weight must have at least one unit and feature, got shape {weight.shape}")

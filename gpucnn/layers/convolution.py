@@ -8,6 +8,7 @@ from gpucnn.autograd import Tensor
 from gpucnn.functional import activation as apply_activation
 from gpucnn.functional import conv2d, softmax
 from gpucnn.layers.layer import Layer, Shape
+from gpucnn.mixed_precision import lent
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
 from gpucnn.specs.base import activation_number, check_padding, integer, pair
@@ -88,7 +89,7 @@ class Conv2D(Layer):
 
     def convolve(self, x: Tensor, padding: Any) -> Tensor:
         """Compute the output with another padding than the layer's own; forms as `padding`."""
-        fused = None if self.activation == "softmax" else self.activation
+        fused, following = split_softmax(self.activation)
         y = conv2d(
             x,
             self.weight,
@@ -99,7 +100,7 @@ class Conv2D(Layer):
             groups=self.groups,
             activation=fused,
         )
-        return softmax(y) if self.activation == "softmax" else y
+        return activate(y, following)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._spec(input_shape).y_shape[1:]
@@ -111,6 +112,14 @@ def check_activation(name: str | None) -> None:
         activation_number(name)
 
 
+def split_softmax(name: str | None) -> tuple[str | None, str | None]:
+    """Split an activation into what the layer's operation may apply and what must follow it."""
+    return (None, name) if name == "softmax" else (name, None)
+
+
 def activate(x: Tensor, name: str | None) -> Tensor:
-    """Apply an activation or softmax by name."""
-    return softmax(x) if name == "softmax" else apply_activation(x, name)
+    """Apply an activation or softmax by name; softmax in float32 also where the model computes in 16 bits."""
+    if name != "softmax":
+        return apply_activation(x, name)
+    mixed = lent()
+    return softmax(x if mixed is None else mixed.leave(x))

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from gpucnn.autograd import Tensor
-from gpucnn.functional import dropout, linear, pad2d, softmax
-from gpucnn.layers.convolution import activate, check_activation
+from gpucnn.functional import dropout, linear, pad2d
+from gpucnn.layers.convolution import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, Shape, surroundings
 from gpucnn.parameters import Parameter
 from gpucnn.specs.base import integer, pads
@@ -56,9 +56,8 @@ class Dense(Layer):
             self.bias = self.add_parameter("bias", (self.units,), self.bias_initializer, decayed=False)
 
     def call(self, x: Tensor) -> Tensor:
-        fused = None if self.activation == "softmax" else self.activation
-        y = linear(x, self.weight, self.bias, activation=fused)
-        return softmax(y) if self.activation == "softmax" else y
+        fused, following = split_softmax(self.activation)
+        return activate(linear(x, self.weight, self.bias, activation=fused), following)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1 or input_shape[0] < 1:

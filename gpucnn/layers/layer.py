@@ -14,6 +14,7 @@ from gpucnn import dtypes, initializers
 from gpucnn.autograd import Tensor, as_tensor
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
+from gpucnn.mixed_precision import lent
 from gpucnn.parameters import Parameter
 
 Shape = tuple[int, ...]
@@ -116,7 +117,8 @@ class Layer:
         if not x.shape:
             raise ValueError(f"{self.label}: x must have a batch axis, got a scalar")
         self.ensure_built(tuple(x.shape[1:]))
-        return self.call(x)
+        mixed = lent()
+        return self.call(x if mixed is None else mixed.enter(x))
 
     def ensure_built(self, input_shape: Shape) -> None:
         """Build once."""

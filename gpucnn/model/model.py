@@ -15,12 +15,22 @@ from gpucnn.generator import Generator, spawn
 from gpucnn.layers import Dropout, Layer
 from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import check as check_metrics
+from gpucnn.mixed_precision import MixedPrecision
 from gpucnn.model import naming, summary
 from gpucnn.parameters import ParameterBuffer, pack
+from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
 from gpucnn.training import loop
 from gpucnn.training.loop import EpochRunner, History
 from gpucnn.training.report import Report
+
+PRECISIONS: dict[str, str | None] = {
+    "float32": None,
+    "tf32": None,
+    "mixed_bfloat16": "bfloat16",
+    "mixed_float16": "float16",
+}
+"""What `compile` accepts, each with the type that activations and copies of parameters then have."""
 
 
 class Model(Layer):
@@ -53,6 +63,8 @@ class Model(Layer):
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self._metrics: tuple[str, ...] = ()
+        self._precision: str | None = None
+        self._mixed: MixedPrecision | None = None
 
     # -- building -----------------------------------------------------------------------------------------------------
     @property
@@ -100,7 +112,17 @@ class Model(Layer):
         for layer in self.layers_inside():
             if isinstance(layer, Model):
                 layer._backend, layer._buffers = self.backend, ()
+        self._pack()
+
+    def _pack(self) -> None:
+        """Pack the parameters, with 16-bit copies if the precision wants them, and bind the optimizer to them."""
+        self._mixed = None if self._mixed is None else self._mixed.on(self.backend)
+        for layer in self.layers_inside():
+            if isinstance(layer, Model):
+                layer._mixed = self._mixed
         parameters = self.parameters()
+        for parameter in parameters:
+            parameter.mixed = self._mixed
         self._buffers = pack(parameters, self.backend)
         if self._optimizer is not None and parameters:
             self._optimizer.bind(parameters)
@@ -137,7 +159,17 @@ class Model(Layer):
         if mode and self._stochastic:
             self.generator.advance(self.backend)
         with surrounded(self._lend(mode)):
-            return self.call(t)
+            return self._compute(t)
+
+    def _compute(self, x: Tensor) -> Tensor:
+        """Call in the compiled precision."""
+        if self._mixed is not None:
+            with self._mixed.lend():
+                return self._mixed.leave(self.call(self._mixed.enter(x)))
+        if self._precision is None:
+            return self.call(x)
+        with use_precision(self._precision):
+            return self.call(x)
 
     def train(self) -> Model:
         """Compute as in training from now on."""
@@ -216,23 +248,39 @@ class Model(Layer):
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | losses.Loss = "sparse_categorical_crossentropy",
         metrics: Sequence[str] | str = (),
+        *,
+        precision: str | None = None,
     ) -> None:
-        """Choose how to train; steps captured before must be captured again.
+        """Choose how to train, and how precisely to compute; steps captured before must be captured again.
+
+        In mixed precision parameters and optimizer moments stay float32, and so do the loss, softmax layers, the
+        outputs and files; activations and their gradients are 16-bit numbers, as are the copies of the parameters that
+        one launch a step makes. All sums are float32. With float16 the gradients are scaled inside the model, and a
+        step with one that is not finite changes nothing; see `MixedPrecision`.
 
         Args:
             optimizer: name or Optimizer.
             loss: name or Loss.
             metrics: names; "acc" or "accuracy".
+            precision: "float32", "tf32" (as `gpucnn.use_precision`), "mixed_bfloat16" or "mixed_float16"; None follows
+                `gpucnn.use_precision`, whose default is float32. Another one than before makes captured steps void. A
+                model inside another one computes as the outer one does.
 
         Raises:
-            ValueError: unknown names.
+            ValueError: unknown names, or a precision other than float32 for a model of float64.
         """
+        if precision is not None and precision not in PRECISIONS:
+            raise ValueError(f"compile: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if precision not in (None, "float32") and self.dtype != "float32":
+            raise ValueError(f"compile: precision {precision} is for models of dtype float32, this one is {self.dtype}")
         self._metrics = check_metrics(metrics)
         self.configuration += 1
         self._loss = losses.get(loss)
         self._optimizer = optimizers.get(optimizer)
-        if self.built and self.parameters():
-            self._optimizer.bind(self.parameters())
+        kind = PRECISIONS[precision or "float32"]
+        self._precision, self._mixed = precision, None if kind is None else MixedPrecision(kind, self.backend)
+        if self.built:
+            self._pack()
 
     def train_step(self, x: Any, y: Any) -> Tensor:
         """Take one step on a batch and return its loss; launches and nothing else when x and y are tensors."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from gpucnn.autograd import Tensor
 from gpucnn.layers import Layer
 from gpucnn.layers.layer import Shape
+from gpucnn.mixed_precision import lent
 from gpucnn.model import fusion
 from gpucnn.model.model import Model
 
@@ -66,9 +67,11 @@ class Sequential(Model):
         return shape
 
     def call(self, x: Tensor) -> Tensor:
-        at = 0
+        at, mixed = 0, lent()
         while at < len(self.layers):
             fused = fusion.match(self.layers[at:], x.shape[1:])
+            if fused and mixed:
+                x = mixed.enter(x)
             x = fused.run(x) if fused else self.layers[at](x)
             at += fused.count if fused else 1
         return x

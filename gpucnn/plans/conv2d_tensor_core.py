@@ -11,71 +11,22 @@ float32 Spec and the default of none: that waits for a measurement on a GPU of i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from gpucnn import dtypes
-from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.plans.plan import Plan, ceil_div
+from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
 from gpucnn.specs import Conv2dSpec
 
 __all__: list[str] = []  # no operations
 
-CAPABILITY = 80
-"""The lowest with cp.async, and with mma for bfloat16 and tf32."""
-ACCESS_BYTES = 16
 _FARTHEST = 2**30
 """The kernels mark rows that have no image by a pixel this far outside."""
 _MOST_DEPTH = 64
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """A block's tile, a warp's part of it, the bytes of depth that are copied at a time, and how many such are kept."""
-
-    rows: int
-    columns: int
-    warp_rows: int
-    warp_columns: int
-    depth_bytes: int
-    stages: int
-
-    @property
-    def threads(self) -> int:
-        return 32 * (self.rows // self.warp_rows) * (self.columns // self.warp_columns)
-
-    @property
-    def shared_bytes(self) -> int:
-        return self.stages * (self.rows + self.columns) * self.depth_bytes
-
-    @property
-    def name(self) -> str:
-        return f"{self.rows}x{self.columns}"
-
-
-_128X128 = _Tile(128, 128, 64, 64, 64, 4)
-_128X64 = _Tile(128, 64, 64, 32, 64, 4)
-_64X64 = _Tile(64, 64, 32, 32, 128, 3)
-_128X32, _32X128 = _Tile(128, 32, 32, 32, 64, 4), _Tile(32, 128, 32, 32, 64, 4)
-
-
-@dataclass(frozen=True)
-class Product:
-    """How operands are multiplied: the algorithm's name, the macro TUNE_SPLIT, and the order of additions."""
-
-    algorithm: str
-    split: bool
-    summation: str
-
-
-def products(spec: Conv2dSpec) -> tuple[Product, ...]:
-    """Return what tensor cores can do for a Spec's dtype and precision, best guess first."""
-    plain = Product("tensor_core", False, "float32 sums inside tensor cores, {} at a time")
-    split = Product("tensor_core_3xtf32", True, "groups of 8 by three tf32 products each, float32 sums of the groups")
-    if spec.dtype in ("float16", "bfloat16"):
-        return (Product(plain.algorithm, False, plain.summation.format(16)),)
-    if spec.dtype != "float32":
-        return ()
-    rounded = Product(plain.algorithm, False, plain.summation.format("8 of tf32"))
-    return (rounded, split) if spec.precision == "tf32" else (split,)
+_128X128 = Tile(128, 128, 64, 64, 64, 4)
+_128X64 = Tile(128, 64, 64, 32, 64, 4)
+_64X64 = Tile(64, 64, 32, 32, 128, 3)
+_128X32, _32X128 = Tile(128, 32, 32, 32, 64, 4), Tile(32, 128, 32, 32, 64, 4)
 
 
 def forward(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
@@ -116,7 +67,7 @@ def backward_weight(
 
 def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
     """Say whether accesses of 16 bytes are, along axes of these lengths, and whether coordinates stay within int."""
-    elements = ACCESS_BYTES // dtypes.numpy_dtype(spec.dtype).itemsize
+    elements = vector(spec.dtype)
     extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
     return (
         alignment >= ACCESS_BYTES
@@ -128,7 +79,7 @@ def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
     )
 
 
-def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[_Tile, ...]:
+def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[Tile, ...]:
     """Return tiles that waste little of a product with so many columns; large images prefer tall tiles."""
     if columns <= _128X32.columns:
         return (_128X32,)
@@ -137,7 +88,7 @@ def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[_T
     return (*large, _128X64, _64X64) if rows_per_image >= 256 else (_64X64, _128X64, *large)
 
 
-def _by_rows(rows: int, columns: int, product: Product) -> tuple[_Tile, ...]:
+def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
     """Return tiles that waste little of a product with so many rows and columns."""
     if rows <= _32X128.rows:
         return (_32X128,)
@@ -151,23 +102,11 @@ def _plan(
     spec: Conv2dSpec,
     macros: Mapping[str, object],
     product: Product,
-    tile: _Tile,
+    tile: Tile,
     grid: int,
     order: str,
 ) -> Plan:
     entry = f"{operation}_tensor_core"
-    tuned = {
-        **macros,
-        "TUNE_ROWS": tile.rows,
-        "TUNE_COLUMNS": tile.columns,
-        "TUNE_DEPTH": tile.depth_bytes // dtypes.numpy_dtype(spec.dtype).itemsize,
-        "TUNE_WARP_ROWS": tile.warp_rows,
-        "TUNE_WARP_COLUMNS": tile.warp_columns,
-        "TUNE_STAGES": tile.stages,
-        "TUNE_SPLIT": product.split,
-    }
-    launch = Launch.of(
-        f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), shared_bytes=tile.shared_bytes, alignment=ACCESS_BYTES
-    )
+    launches = (launch(f"{entry}.cu", entry, spec.dtype, macros, product, tile, grid),)
     summation = f"{product.summation}, in the order {order}"
-    return Plan(product.algorithm, tile.name, (launch,), summation, requires=CAPABILITY)
+    return Plan(product.algorithm, tile.name, launches, summation, requires=CAPABILITY)

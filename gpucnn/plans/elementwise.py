@@ -1,4 +1,4 @@
-"""Plans of the element-wise operations: activation.cu, binary.cu, scalar.cu, cast.cu, fill.cu, accumulate.cu."""
+"""Plans of the element-wise operations: activation.cu, binary.cu, scalar.cu, cast.cu, scaled_cast.cu, …"""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from math import prod
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.geometry import map_plans, widths
 from gpucnn.plans.plan import Plan
-from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec
+from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec, ScaledCastSpec
 
 __all__ = [
     "accumulate_update", "activation_backward_input", "activation_forward", "binary_forward", "cast_forward",
-    "fill_forward", "scalar_forward",
+    "fill_forward", "scalar_forward", "scaled_cast_forward",
 ]  # fmt: skip
 
 
@@ -43,6 +43,12 @@ def scalar_forward(spec: ScalarSpec, limits: DeviceLimits, alignment: int) -> It
 def cast_forward(spec: CastSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
     """y = x in another dtype."""
     return map_plans("cast.cu", "cast_forward_direct", spec, spec.count, widths(alignment, spec.dtype, spec.source))
+
+
+def scaled_cast_forward(spec: ScaledCastSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """y = x * factors[index] in another dtype."""
+    loads = widths(alignment, spec.dtype, spec.source)
+    return map_plans("scaled_cast.cu", "scaled_cast_forward_direct", spec, spec.count, loads)
 
 
 def fill_forward(spec: ArraySpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:

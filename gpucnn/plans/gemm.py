@@ -1,4 +1,4 @@
-"""Plans of matrix products: kernels/gemm.cu.
+"""Plans of matrix products: kernels/gemm.cu, and kernels/matmul_tensor_core.cu by plans/gemm_tensor_core.py.
 
 Which bits come out is decided by the algorithm alone: `direct` adds all K terms in order, `split_k` adds chunks of
 CHUNK terms and then the chunks in order. Tiles change nothing, so they follow the sizes and the device freely. The
@@ -8,6 +8,9 @@ algorithm follows a rule of the sizes, `sums_in_chunks`:
   row's bits are the same in every batch.
 - a transposed: rows of a are terms of the sums, and a layer's batch is K (the weight's gradient). Sums over different
   batches differ anyway, so the rule may look at all three sizes.
+
+Tensor cores come first for float16, bfloat16 and a Spec whose precision is tf32, where sizes and alignment allow them,
+and last for float32, whose accuracy they keep only by a way that no GPU has measured yet. They follow the same rule.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
+from gpucnn.plans import gemm_tensor_core
 from gpucnn.plans.geometry import BLOCK
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import MatmulSpec
@@ -68,7 +72,15 @@ def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> It
     tiles = _tiles(spec, limits)
     direct = [_direct(spec, tile) for tile in tiles]
     split = [_split_k(spec, tile) for tile in tiles if tile in (SMALL, NARROW, FLAT)]
-    yield from split + direct if sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a) else direct + split
+    chunked_first = sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a)
+    on_cuda_cores = split + direct if chunked_first else direct + split
+    on_tensor_cores = gemm_tensor_core.matmul(spec, limits, alignment, CHUNK, split[0].launches[1], chunked_first)
+    if spec.dtype == "float32" and spec.precision == "float32":
+        yield from on_cuda_cores
+        yield from on_tensor_cores
+    else:
+        yield from on_tensor_cores
+        yield from on_cuda_cores
 
 
 def sums_in_chunks(m: int, n: int, k: int, transpose_a: bool) -> bool:

@@ -3,22 +3,28 @@
 Its two products share a launch, dx's tiles first. Which bits come out is decided by the algorithm: `direct` adds all
 terms of a sum in order, `split_rows` adds dw and db in chunks of CHUNK rows and then the chunks in order. dx is the
 same in both, so a row's bits do not depend on its batch.
+
+Large layers in 16 bits or tf32 are better off with products of their own, on tensor cores: `by_products` says which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.gemm import CHUNK, LARGE, MEDIUM, NARROW, SMALL, TILE_K, Tile, sums_in_chunks
 from gpucnn.plans.geometry import BLOCK
 from gpucnn.plans.plan import Launch, Plan, ceil_div
+from gpucnn.plans.tensor_core import CAPABILITY, vector
 from gpucnn.specs import LinearSpec
 
 __all__ = ["linear_backward_operands"]
 
 FILE = "linear_backward.cu"
+LARGE_WEIGHT = 2**16
+"""Elements of a weight from which tensor cores outweigh the launches that they take: an estimate, not measured."""
 
 
 def linear_backward_operands(spec: LinearSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -30,6 +36,18 @@ def linear_backward_operands(spec: LinearSpec, limits: DeviceLimits, alignment: 
         return
     split = [_split_rows(spec, tile) for tile in tiles if tile in (SMALL, NARROW)]
     yield from split + direct if sums_in_chunks(spec.units, spec.features, spec.rows, True) else direct + split
+
+
+@lru_cache(maxsize=256)
+def by_products(spec: LinearSpec, limits: DeviceLimits) -> bool:
+    """Say whether separate matrix products on tensor cores are the default; the rows, a batch, do not matter."""
+    rounded = spec.dtype in ("float16", "bfloat16") or spec.precision == "tf32"
+    return (
+        rounded
+        and limits.supports(CAPABILITY)
+        and spec.units * spec.features >= LARGE_WEIGHT
+        and spec.units % vector(spec.dtype) == spec.features % vector(spec.dtype) == 0
+    )
 
 
 def _blocks(spec: LinearSpec, tile: Tile, chunks: int = 1) -> int:

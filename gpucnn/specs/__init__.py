@@ -3,10 +3,18 @@
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
-from gpucnn.specs.elementwise import ActivationSpec, ArraySpec, BinarySpec, CastSpec, DropoutSpec, ScalarSpec
+from gpucnn.specs.elementwise import (
+    ActivationSpec,
+    ArraySpec,
+    BinarySpec,
+    CastSpec,
+    DropoutSpec,
+    ScalarSpec,
+    ScaledCastSpec,
+)
 from gpucnn.specs.linear import LinearCrossEntropySpec, LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
-from gpucnn.specs.optimizer import AdamSpec, SgdSpec
+from gpucnn.specs.optimizer import AdamSpec, LossScaleSpec, SgdSpec
 from gpucnn.specs.pad2d import Pad2dSpec
 from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
@@ -14,6 +22,7 @@ from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSp
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
     "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec",
-    "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec",
-    "Pool2dSpec", "ReduceSpec", "ScalarSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+    "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec", "MatmulSpec",
+    "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec", "SoftmaxSpec",
+    "Spec",
 ]  # fmt: skip

@@ -168,6 +168,25 @@ class CastSpec(base.Spec):
 
 
 @dataclass(frozen=True)
+class ScaledCastSpec(base.Spec):
+    """y (dtype) = x (source) * factors[index], factors float32 in device memory, source floating; `count` elements."""
+
+    source: str
+    count: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count",)
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros: the source type."""
+        return {"SPEC_SOURCE_T": dtypes.kernel_type(self.source)}
+
+    def terms(self, operation: str) -> int:
+        """Return 1: one rounding of the product, one of the result."""
+        return 1
+
+
+@dataclass(frozen=True)
 class ArraySpec(base.Spec):
     """`count` elements of `dtype`, for fill_forward and accumulate_update."""
 

@@ -1,4 +1,4 @@
-"""Sizes of optimizer steps on one flat buffer of parameters.
+"""Sizes of optimizer steps, and of the loss scale's, on one flat buffer of parameters.
 
 `flags` holds one uint8 for every SEGMENT bytes of parameters (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
 Hyper-parameters, the table of learning rates and the count of steps stand in device memory, so that a captured step
@@ -22,6 +22,8 @@ SEGMENT = 256
 TRAINABLE, DECAYED = 1, 2
 PER_COUNT = 256
 """Elements that share one count of the steps."""
+SMALLEST_SCALE, LARGEST_SCALE = 2.0**-14, 2.0**24
+"""Of a loss; they and their inverses are exact float32 numbers."""
 
 
 def elements_per_flag(dtype: str) -> int:
@@ -87,3 +89,34 @@ class AdamSpec(base.Spec):
     def terms(self, operation: str) -> int:
         """Return a small count that covers the chained roundings."""
         return 16
+
+
+@dataclass(frozen=True)
+class LossScaleSpec(base.Spec):
+    """Whether a buffer's gradients are finite, and what follows for the optimizer step and for the loss scale.
+
+    factors: float32 [scale, 1/scale]; tally: int32 [good steps, skipped steps]; steps: how many there have been.
+
+    All gradients of trainable segments finite: the step's flags `active` are `flags`, and after `interval` such steps
+    in a row the scale doubles. Else `active` is 0, so that the step changes nothing, all of `steps` go back by one, so
+    that it does not count, and the scale halves. It stays from SMALLEST_SCALE to LARGEST_SCALE.
+    """
+
+    count: int
+    interval: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("count", "interval")
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return {
+            "SPEC_PER_FLAG": elements_per_flag(self.dtype),
+            "SPEC_PER_COUNT": PER_COUNT,
+            "SPEC_SMALLEST": f"{SMALLEST_SCALE!r}f",
+            "SPEC_LARGEST": f"{LARGEST_SCALE!r}f",
+        }
+
+    def terms(self, operation: str) -> int:
+        """Return 1: powers of two are exact."""
+        return 1

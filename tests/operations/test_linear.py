@@ -14,6 +14,8 @@ from reference.linear import linear_backward
 from reference.matmul import matmul
 
 from gpucnn import dtypes
+from gpucnn.limits import limits_of
+from gpucnn.plans.linear import by_products
 from gpucnn.specs import FUSED_ACTIVATIONS, LinearSpec
 
 OPERATION = "linear_backward_operands"
@@ -197,3 +199,44 @@ def test_wrong_specs_are_refused():
         LinearSpec(1, 65536, 32767, True, True, "linear", 0.0, "float32")
     with pytest.raises(ValueError, match="linear: precision tf32 is for float32 arrays, got float64"):
         LinearSpec(1, 1, 1, True, True, "linear", 0.0, "float64", "tf32")
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "float32"), ("float32", "tf32")])
+@pytest.mark.parametrize("wanted", ["both", "weight"])
+def test_large_layers_take_products_on_tensor_cores(backend_of, monkeypatch, dtype, precision, wanted):
+    backend = backend_of("emulated")
+    spec = replace(make(9, 256, 264, dtype, "relu", wanted), precision=precision)
+    given = arguments(spec)
+    want = linear_backward(*given, spec.activation, spec.slope)
+    chosen = []
+    run_plan = backend.launcher.run
+
+    def watched(operation, spec, operands, algorithm=None):
+        chosen.append((operation, backend.algorithms(operation, spec)[0].split("/")[0]))
+        run_plan(operation, spec, operands, algorithm)
+
+    monkeypatch.setattr(backend.launcher, "run", watched)
+    found = run(backend, given, spec)
+    products = [("matmul_forward", "tensor_core")] * (2 if wanted == "both" else 1)
+    assert [pair for pair in chosen if pair[0] == "matmul_forward"] == products
+    for got, value, terms in zip(found, want, (spec.units, spec.rows, spec.rows), strict=True):
+        if got is not None:
+            harness.compare(got, value, spec, terms)
+
+
+@pytest.mark.parametrize(
+    ("units", "features", "dtype", "precision", "capability", "expected"),
+    [
+        (256, 256, "bfloat16", "float32", 80, True),
+        (256, 256, "float16", "float32", 90, True),
+        (256, 256, "float32", "tf32", 90, True),
+        (256, 256, "float32", "float32", 90, False),
+        (256, 256, "bfloat16", "float32", 75, False),
+        (255, 264, "bfloat16", "float32", 90, False),
+        (264, 260, "bfloat16", "float32", 90, False),
+        (248, 256, "bfloat16", "float32", 90, False),
+    ],
+)
+def test_which_layers_take_products(units, features, dtype, precision, capability, expected):
+    spec = replace(make(4, units, features, dtype), precision=precision)
+    assert by_products(spec, limits_of(capability)) is expected

@@ -41,6 +41,7 @@ from gpucnn.specs import (
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
+    ScaledCastSpec,
     SoftmaxSpec,
 )
 
@@ -302,6 +303,12 @@ class NumpyBackend(TrainingOperations):
     @quiet
     def cast_forward(self, x: Array, spec: CastSpec, *, out: Array | None = None) -> Array:
         return elementwise.cast(x, spec, out)
+
+    @quiet
+    def scaled_cast_forward(
+        self, x: Array, factors: Array, index: int, spec: ScaledCastSpec, *, out: Array | None = None
+    ) -> Array:
+        return elementwise.scaled_cast(x, factors[index], spec, out)
 
     @quiet
     def fill_forward(self, value: float, spec: ArraySpec, *, out: Array | None = None) -> Array:

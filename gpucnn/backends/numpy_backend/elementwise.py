@@ -8,7 +8,7 @@ from gpucnn import dtypes
 from gpucnn.backends.numpy_backend.activations import activate, activation_gradient
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
 from gpucnn.backends.numpy_backend.workers import workers
-from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec
+from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec, ScaledCastSpec
 
 BLOCK_ELEMENTS = 64 * 1024
 """Elements that a gradient is computed for together: what is made on the way stays in the second-level cache."""
@@ -68,6 +68,12 @@ def cast(x: np.ndarray, spec: CastSpec, out: np.ndarray | None) -> np.ndarray:
     y = output(out, x.shape, spec.dtype)
     np.copyto(y, x, casting="unsafe")
     return y
+
+
+def scaled_cast(x: np.ndarray, factor: np.float32, spec: ScaledCastSpec, out: np.ndarray | None) -> np.ndarray:
+    """x times a factor in another type."""
+    y = output(out, x.shape, spec.dtype)
+    return store(np.multiply(widened(x, spec.source), factor), y)
 
 
 def fill(value: float, spec: ArraySpec, out: np.ndarray | None) -> np.ndarray:

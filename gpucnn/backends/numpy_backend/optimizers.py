@@ -9,8 +9,8 @@ import numpy as np
 
 from gpucnn import dtypes
 from gpucnn.backends.numpy_backend.storage import store, widened
-from gpucnn.specs import AdamSpec, SgdSpec
-from gpucnn.specs.optimizer import DECAYED, TRAINABLE, elements_per_flag
+from gpucnn.specs import AdamSpec, LossScaleSpec, SgdSpec
+from gpucnn.specs.optimizer import DECAYED, LARGEST_SCALE, SMALLEST_SCALE, TRAINABLE, elements_per_flag
 
 BLOCK_ELEMENTS = 32 * 1024
 
@@ -77,6 +77,32 @@ def adam(
         m *= rate
         m /= v
         store(p - m, parameters[part])
+
+
+def loss_scale(
+    factors: np.ndarray,
+    tally: np.ndarray,
+    steps: np.ndarray,
+    active: np.ndarray,
+    gradients: np.ndarray,
+    flags: np.ndarray,
+    spec: LossScaleSpec,
+) -> None:
+    """Whether the step to come may change anything, and the next scale."""
+    if not spec.count:
+        return
+    trained = _trainable(flags, spec.count, spec.dtype, decays=False)
+    finite = all(np.isfinite(gradients[part]).all() for part, _ in trained)
+    used = -(-spec.count // elements_per_flag(spec.dtype))
+    active[:used] = flags[:used] if finite else 0
+    grows = finite and tally[0] + 1 >= spec.interval
+    scale = float(factors[0]) * (2.0 if grows else 1.0 if finite else 0.5)
+    scale = min(max(scale, SMALLEST_SCALE), LARGEST_SCALE)
+    factors[:] = scale, 1.0 / scale
+    tally[0] = tally[0] + 1 if finite and not grows else 0
+    if not finite:
+        tally[1] += 1
+        steps -= 1
 
 
 def _counted(steps: np.ndarray) -> int:

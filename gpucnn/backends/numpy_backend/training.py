@@ -14,6 +14,7 @@ from gpucnn.specs import (
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
+    LossScaleSpec,
     MatmulSpec,
     MetricsSpec,
     SgdSpec,
@@ -153,3 +154,16 @@ class TrainingOperations(Backend):
         spec: AdamSpec,
     ) -> None:
         optimizers.adam(parameters, first_moment, second_moment, steps, gradients, flags, hyper, rates, schedule, spec)
+
+    @quiet
+    def loss_scale_update(
+        self,
+        factors: Array,
+        tally: Array,
+        steps: Array,
+        active: Array,
+        gradients: Array,
+        flags: Array,
+        spec: LossScaleSpec,
+    ) -> None:
+        optimizers.loss_scale(factors, tally, steps, active, gradients, flags, spec)
