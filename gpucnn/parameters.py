@@ -229,6 +229,12 @@ class ParameterBuffer:
         for p, offset in zip(self.parameters, self.offsets, strict=True):
             yield flat[offset : offset + p.size].reshape(p.shape)
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the values, of their 16-bit copy where there is one, and of the marks, on the device."""
+        arrays = {id(a): a for a in (self.data, self._copy, self.flags, self.active) if a is not None}
+        return sum(int(a.nbytes) for a in arrays.values())
+
     def zeros(self) -> Any:
         """Return an array of zeros of the buffer's length, for an optimizer's moments."""
         return self.backend.zeros((self.count,), self.dtype)

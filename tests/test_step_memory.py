@@ -39,6 +39,14 @@ def test_parameters_gradients_and_moments_by_arithmetic(backend: Backend) -> Non
     assert found.layout.peak_bytes <= found.layout.nbytes <= found.layout.requested_bytes
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_the_16_bit_copies_are_counted(backend: Backend, precision: str) -> None:
+    """Half the bytes of the values; where losses are scaled the marks that apply stand beside the set ones."""
+    model = dense()
+    model.compile("adam", precision=precision)
+    assert step_memory(model, 7).parameters == 2 * 256 + 2 * 128 + 2 + (2 if precision == "mixed_float16" else 0)
+
+
 def test_the_peak_by_arithmetic(backend: Backend) -> None:
     """The batch, labels and logits are there; the images are written by no launch, and read by one."""
     found = {(array.shape, array.dtype): array for array in step_memory(dense(), 700).peak}

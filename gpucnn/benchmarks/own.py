@@ -31,6 +31,15 @@ PRECISIONS = ("bfloat16", "float32", "tf32", "float16")
 Work = Callable[[], Any]
 
 
+_MODEL_PRECISION = {
+    "float32": "float32",
+    "tf32": "tf32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+"""How a model is compiled for a precision class."""
+
+
 def storage(precision: str) -> str:
     """Return the dtype of a precision class's arrays."""
     return "float32" if precision == "tf32" else precision
@@ -119,17 +128,11 @@ class Own:
     def model(
         self, network: Network, optimizer: optimizers.Optimizer, *, weights: int = 0, precision: str = "float32"
     ) -> Sequential:
-        """Return a network compiled for training, its weights drawn from the seed `weights`.
-
-        Raises:
-            DeviceError: models cannot be trained in this precision.
-        """
-        if precision != "float32":
-            raise DeviceError(f"models are not trained in {precision}")
+        """Return a network compiled for training, its weights drawn from the seed `weights`."""
         seed(weights)
         with use_backend(self.backend):
             model = network.build()
-            model.compile(optimizer=optimizer)
+            model.compile(optimizer=optimizer, precision=_MODEL_PRECISION[precision])
         return model
 
     def block(self, network: Network, x: np.ndarray, dy: np.ndarray) -> Work:

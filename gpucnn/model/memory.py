@@ -47,7 +47,7 @@ class StepMemory:
 
     Attributes:
         batch_size: samples of the step.
-        parameters: values and flags.
+        parameters: values, their 16-bit copies in mixed precision, and flags.
         gradients: of the parameters.
         moments: and hyper-parameters of the optimizer.
         workspace: the largest scratch memory of one launch.
@@ -123,7 +123,7 @@ def step_memory(model: Model, batch_size: int, *, capability: int = 90) -> StepM
     layout = lay_out(log)
     return StepMemory(
         batch_size=count,
-        parameters=sum(b.data.nbytes + b.flags.nbytes for b in buffers),
+        parameters=sum(b.value_bytes for b in buffers),
         gradients=sum(b.gradient.nbytes for b in buffers),
         moments=twin.optimizer.state_bytes,
         workspace=max((_nbytes(log, u.allocation) for u in device.uses if u.place.endswith(".workspace")), default=0),

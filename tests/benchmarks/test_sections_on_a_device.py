@@ -22,8 +22,8 @@ from gpucnn.errors import DeviceError
 from gpucnn.specs import Pool2dSpec
 
 EMULATED = backends.available("emulated")
-SOME = {kernels: "C128", step: "float32"}
-"""Of sections with many cases, or some that cannot be measured: the names of those that are run."""
+SOME = {kernels: "C128"}
+"""Of sections with many cases: the names of those that are run."""
 SECTIONS = (block, kernels, mnist, pool, step)
 
 

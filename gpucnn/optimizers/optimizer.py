@@ -1,4 +1,4 @@
-"""Optimizers: one launch updates a whole parameter buffer; hyper-parameters and step count stand in device memory."""
+"""What an optimizer is: one launch updates a whole parameter buffer; numbers and counts stand in device memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from gpucnn.autograd import depend_on
 from gpucnn.backends import Backend
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
 from gpucnn.schedules import Schedule, number
-from gpucnn.specs import AdamSpec, SgdSpec
 from gpucnn.specs.base import integer
 from gpucnn.specs.optimizer import step_counts
 
@@ -313,138 +312,3 @@ class Optimizer:
             else:
                 buffer.backend.copy(self._rates[i][: len(host)], host)
         self._backend.copy(self._schedule, np.array([self._begin, len(table) - 1], np.int32))
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent; formula in SgdSpec.
-
-    Args:
-        learning_rate: step size, or a Schedule of it.
-        momentum: at least 0 and below 1.
-        nesterov: look ahead along the momentum.
-        weight_decay: added to the gradient as weight_decay * parameter.
-    """
-
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, weight_decay)
-        self._momentum = number(momentum, "SGD: momentum", 1.0)
-        if nesterov and not self._momentum:
-            raise ValueError("SGD: nesterov needs a momentum above 0")
-        self._nesterov = bool(nesterov)
-
-    @property
-    def momentum(self) -> float:
-        """The share of the velocity that is kept; fixed, for it decides whether there is one."""
-        return self._momentum
-
-    @property
-    def nesterov(self) -> bool:
-        """Whether steps look ahead along the momentum; fixed, for it is compiled in."""
-        return self._nesterov
-
-    def hyper(self) -> list[float]:
-        return [self.momentum, self.weight_decay]
-
-    def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
-        return {"velocity": buffer.zeros()} if self.momentum else {}
-
-    def update(
-        self, buffer: ParameterBuffer, state: dict[str, Any], steps: Any, hyper: Any, rates: Any, schedule: Any
-    ) -> None:
-        spec = SgdSpec(buffer.count, bool(self.momentum), self.nesterov, buffer.dtype)
-        velocity = state.get("velocity")
-        tables = buffer.active, hyper, rates, schedule
-        buffer.backend.sgd_update(buffer.data, velocity, steps, buffer.gradient, *tables, spec)
-
-
-class Adam(Optimizer):
-    """Adam; formula and source in AdamSpec.
-
-    Args:
-        learning_rate: step size, or a Schedule of it.
-        beta_1, beta_2: decay of the first and second moment, at least 0 and below 1.
-        epsilon: added to the root of the second moment.
-        weight_decay: added to the gradient as weight_decay * parameter.
-    """
-
-    decoupled = False
-    beta_1 = Hyper(1.0)
-    beta_2 = Hyper(1.0)
-    epsilon = Hyper()
-
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, weight_decay)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-
-    def hyper(self) -> list[float]:
-        return [self.beta_1, self.beta_2, self.epsilon, self.weight_decay]
-
-    def make_state(self, buffer: ParameterBuffer) -> dict[str, Any]:
-        return {"first_moment": buffer.zeros(), "second_moment": buffer.zeros()}
-
-    def update(
-        self, buffer: ParameterBuffer, state: dict[str, Any], steps: Any, hyper: Any, rates: Any, schedule: Any
-    ) -> None:
-        spec = AdamSpec(buffer.count, self.decoupled, buffer.dtype)
-        buffer.backend.adam_update(
-            buffer.data,
-            state["first_moment"],
-            state["second_moment"],
-            steps,
-            buffer.gradient,
-            buffer.active,
-            hyper,
-            rates,
-            schedule,
-            spec,
-        )
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: the parameter shrinks by learning_rate * weight_decay before each step."""
-
-    decoupled = True
-
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.004,
-    ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay)
-
-
-_NAMED: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
-
-
-def get(optimizer: str | Optimizer) -> Optimizer:
-    """Return an optimizer with default settings by name ("sgd", "adam", "adamw"), or the object itself.
-
-    Raises:
-        ValueError: unknown name.
-        TypeError: neither a name nor an Optimizer.
-    """
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    if not isinstance(optimizer, str):
-        raise TypeError(f"optimizer must be a name or an Optimizer, got {type(optimizer).__name__}")
-    if optimizer.lower() not in _NAMED:
-        raise ValueError(f"unknown optimizer {optimizer!r}; known: {', '.join(_NAMED)}")
-    return _NAMED[optimizer.lower()]()
