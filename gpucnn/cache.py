@@ -79,12 +79,12 @@ def prune(folder: Path, most_bytes: int | None = None) -> None:
     prune at once.
     """
     limit = MOST_BYTES if most_bytes is None else most_bytes
-    entries = sorted((_last_use(path), _size(path), path) for path in folder.iterdir())
+    entries = sorted((last_use(path), _size(path), path) for path in folder.iterdir())
     left = sum(size for _, size, _ in entries)
     for _, size, path in entries:
         if left <= limit:
             return
-        if time.time() - _last_use(path) < _IN_USE_SECONDS:
+        if time.time() - last_use(path) < _IN_USE_SECONDS:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -94,7 +94,8 @@ def prune(folder: Path, most_bytes: int | None = None) -> None:
         left -= size
 
 
-def _last_use(path: Path) -> float:
+def last_use(path: Path) -> float:
+    """Return when a file or folder was used last, seconds since the epoch; 0 when another process removed it."""
     try:
         return path.stat().st_mtime
     except OSError:

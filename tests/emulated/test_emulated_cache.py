@@ -104,6 +104,14 @@ def test_leftovers_of_killed_builds_are_removed_after_a_day(tmp_path: Path, monk
     assert sorted(p.name for p in folder.iterdir()) == ["object.so", "young.part"]
 
 
+def test_a_build_that_ends_while_its_traces_are_sought_is_no_error(tmp_path: Path, monkeypatch) -> None:
+    """Another process renames its temporary file between the listing and the look at its age."""
+    folder = tmp_path / "emulated"
+    listed = [folder / "renamed.part"]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listed))
+    assert object_cache._prepared(folder) == folder and folder.is_dir()
+
+
 def test_the_least_recently_used_are_removed_when_the_folder_is_full(tmp_path: Path) -> None:
     """What was used within the hour stays, whatever its size; folders count and go as a whole."""
     now = time.time()

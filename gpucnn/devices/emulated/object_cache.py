@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from gpucnn.cache import cache_directory, note_stored, note_use
+from gpucnn.cache import cache_directory, last_use, note_stored, note_use
 
 _ABANDONED_SECONDS = 24 * 3600
 _SEAL = b"gpucnn-sealed-object:"  # ELF ignores what follows its sections
@@ -40,7 +40,7 @@ def directory() -> Path:
 def _prepared(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for part in folder.glob("*.part"):  # of builds that were killed; younger ones may be under way
-        if time.time() - part.stat().st_mtime < _ABANDONED_SECONDS:
+        if time.time() - last_use(part) < _ABANDONED_SECONDS:
             continue
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
