@@ -82,13 +82,18 @@ def test_every_variant_compiles_for_an_h200(file: str) -> None:
 OTHERS = [arch for arch in ARCHITECTURES if arch != PRIMARY]
 
 
+def files_for(arch: str) -> list[str]:
+    """Every kernel runs everywhere, but tensor cores as we use them came with sm_80."""
+    return [file for file in FILES if arch != "sm_75" or "tensor_core" not in file]
+
+
 def one_of_each_file(arch: str, turn: int) -> list[list[Module]]:
     """Return a text of every file, of other variants for other turns."""
     chosen = []
     for number, groups in enumerate(texts(arch).values()):
         representatives = one_of_each_variant(groups)
         chosen.append(representatives[(turn * len(representatives) // len(OTHERS) + number) % len(representatives)])
-    assert len(chosen) == len(FILES)
+    assert sorted(texts(arch)) == files_for(arch)
     return chosen
 
 
@@ -106,8 +111,7 @@ def test_every_file_compiles_with_nvrtc_12() -> None:
 
 
 @pytest.mark.all_cases
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("arch", OTHERS)
+@pytest.mark.parametrize(("arch", "file"), [(arch, file) for arch in OTHERS for file in files_for(arch)])
 def test_every_variant_compiles_for_every_architecture(arch: str, file: str) -> None:
     check(one_of_each_variant(texts(arch)[file]), arch)
 
