@@ -26,7 +26,7 @@ class Deferred:
         recipe: says what it is, to an operation that can compute it together with something else.
     """
 
-    __slots__ = ("_array", "_compute", "dtype", "recipe", "shape")
+    __slots__ = ("__weakref__", "_array", "_compute", "dtype", "recipe", "shape")
 
     def __init__(self, shape: tuple[int, ...], dtype: str, compute: Callable[[], Any], recipe: Any = None) -> None:
         self.shape = shape

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import ReferenceType, ref
 
 from gpucnn import dtypes
 from gpucnn.autograd import Deferred, Tensor, as_tensor, common_backend, record
 from gpucnn.specs import FUSED_ACTIVATIONS, ActivationSpec, SoftmaxSpec
 from gpucnn.specs.base import activation_number
 
-_deferring: ContextVar[bool] = ContextVar("gpucnn_deferring_softmax", default=False)
+_deferring: ContextVar[list[ReferenceType[Deferred]] | None] = ContextVar("gpucnn_deferring", default=None)
 
 
 def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
@@ -114,19 +115,34 @@ def log_softmax(x: Any) -> Tensor:
 @contextmanager
 def deferring() -> Iterator[None]:
     """Compute a softmax, or a dense layer's product without activation, made inside the `with` block in this thread or
-    task only when something reads it: a loss starts from the logits, and may compute them itself. Nothing that they
-    are computed from may change before that.
+    task only when something reads it: a loss starts from the logits, and may compute them itself.
+
+    A product that is still to be computed at the end of the block is computed then, if anything holds it: an optimizer
+    may change the weight afterwards. No parameter may change inside.
     """
-    token = _deferring.set(True)
+    products: list[ReferenceType[Deferred]] = []
+    token = _deferring.set(products)
     try:
         yield
     finally:
         _deferring.reset(token)
+    for reference in products:
+        product = reference()
+        if product is not None:
+            product.array()
 
 
 def is_deferring() -> bool:
     """Say whether results may be computed later; see `deferring`."""
-    return _deferring.get()
+    return _deferring.get() is not None
+
+
+def until_the_end(product: Deferred) -> Deferred:
+    """Return a product that `deferring` computes at the end of its block at the latest."""
+    products = _deferring.get()
+    if products is not None:
+        products.append(ref(product))
+    return product
 
 
 def _softmax(x: Any, log: bool) -> Tensor:
