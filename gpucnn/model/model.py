@@ -163,6 +163,7 @@ class Model(Layer):
 
     def _compute(self, x: Tensor) -> Tensor:
         """Call in the compiled precision."""
+        depend_on(self)
         if self._mixed is not None:
             with self._mixed.lend():
                 return self._mixed.leave(self.call(self._mixed.enter(x)))
@@ -323,15 +324,16 @@ class Model(Layer):
         samples, labels = self._checked_data(x, y, "fit")
         held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
         self._require_optimizer()
+        report = Report(len(samples), verbose)
+        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
         if count:
             self.optimizer.stretch_schedule(count * -(-len(samples) // size))
-        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
 
         def validate() -> tuple[float, float]:
             return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
 
         numbers = range(self._epochs, self._epochs + count)
-        history = loop.run_epochs(runner, numbers, validate if held else None, Report(len(samples), verbose))
+        history = loop.run_epochs(runner, numbers, validate if held else None, report)
         self._epochs += count
         return history
 
