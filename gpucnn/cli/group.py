@@ -12,7 +12,14 @@ import click
 from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
-_COMMANDS = {"train": "train", "evaluate": "evaluate", "kernels": "kernels", "bench": "bench", "info": "info"}
+_COMMANDS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "explain": "explain",
+    "kernels": "kernels",
+    "bench": "bench",
+    "info": "info",
+}
 
 
 class _Commands(click.Group):
