@@ -1,4 +1,4 @@
-"""The command line: `gpucnn train | evaluate | kernels | bench | info`."""
+"""The command line: `gpucnn train | evaluate | data | kernels | bench | info`."""
 
 from gpucnn.cli.group import main
 

@@ -12,7 +12,9 @@ import click
 from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
-_COMMANDS = {"train": "train", "evaluate": "evaluate", "kernels": "kernels", "bench": "bench", "info": "info"}
+_COMMANDS = {
+    "train": "train", "evaluate": "evaluate", "data": "data", "kernels": "kernels", "bench": "bench", "info": "info",
+}  # fmt: skip
 
 
 class _Commands(click.Group):
