@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from gpucnn.datasets import fashion_mnist, mnist
+from gpucnn.datasets import cifar10, fashion_mnist, mnist
 from gpucnn.datasets.collection import Collection
 from gpucnn.errors import DataError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-COLLECTIONS: dict[str, Collection] = {c.name: c for c in (mnist.COLLECTION, fashion_mnist.COLLECTION)}
+COLLECTIONS: dict[str, Collection] = {
+    c.name: c for c in (mnist.COLLECTION, fashion_mnist.COLLECTION, cifar10.COLLECTION)
+}
 """Published data sets by name."""
 
 

@@ -13,8 +13,13 @@ from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
 _COMMANDS = {
-    "train": "train", "evaluate": "evaluate", "data": "data", "kernels": "kernels", "bench": "bench", "info": "info",
-}  # fmt: skip
+    "train": "train",
+    "evaluate": "evaluate",
+    "data": "data",
+    "kernels": "kernels",
+    "bench": "bench",
+    "info": "info",
+}
 
 
 class _Commands(click.Group):

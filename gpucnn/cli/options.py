@@ -11,11 +11,11 @@ import numpy as np
 
 from gpucnn import backends, zoo
 from gpucnn.cli.data import data_dir_option
-from gpucnn.datasets import digits, fashion_mnist, mnist
+from gpucnn.datasets import cifar10, digits, fashion_mnist, mnist
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATASETS = ("mnist", "fashion_mnist", "digits")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
 MODELS = {"lenet5": zoo.lenet5}
 """Builders of the models that commands know, by name; they take (input_shape, classes)."""
 
@@ -51,11 +51,13 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_dataset(name: str, data_dir: Path | None) -> tuple[Split, Split]:
-    """Return ((x_train, y_train), (x_test, y_test)), images uint8 (N, 28, 28).
+    """Return ((x_train, y_train), (x_test, y_test)), images uint8 (N, H, W), or (N, H, W, 3) of cifar10.
 
     Raises:
         DataError: the files are missing and cannot be downloaded, or are damaged.
     """
     if name == "digits":
         return digits.load_data()
+    if name == "cifar10":
+        return cifar10.load_data(data_dir)
     return fashion_mnist.load_data(data_dir) if name == "fashion_mnist" else mnist.load_data(data_dir)

@@ -1,10 +1,10 @@
 """Data sets as NumPy arrays: each module's `load_data` returns ``(x_train, y_train), (x_test, y_test)``."""
 
-from gpucnn.datasets import digits, fashion_mnist, mnist
+from gpucnn.datasets import cifar10, digits, fashion_mnist, mnist
 from gpucnn.datasets.idx import read_idx, write_idx
 from gpucnn.datasets.loader import Batches, batch_order
 from gpucnn.datasets.preparation import Preparation
 
 __all__ = [
-    "Batches", "Preparation", "batch_order", "digits", "fashion_mnist", "mnist", "read_idx", "write_idx",
+    "Batches", "Preparation", "batch_order", "cifar10", "digits", "fashion_mnist", "mnist", "read_idx", "write_idx",
 ]  # fmt: skip
