@@ -277,7 +277,10 @@ def test_dropout_threshold_is_the_rate_in_32_bits(rate: float) -> None:
 
 def test_activations_know_what_their_gradient_needs() -> None:
     saved = {kind for kind in specs.ACTIVATIONS if ActivationSpec(kind, 1, "float32").saves_output}
-    assert saved == {"relu", "leaky_relu", "sigmoid", "tanh"} == set(specs.FUSED_ACTIVATIONS) - {"linear"}
+    assert saved == set(specs.FUSED_ACTIVATIONS) == set(specs.ACTIVATIONS) - {"gelu", "silu"}
+    for slope in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"^elu: the slope \(elu: alpha\) must be finite and at least 0, got"):
+            ActivationSpec("elu", 1, "float32", slope)
 
 
 # -- rows and optimizers ----------------------------------------------------------------------------------------------
