@@ -32,28 +32,30 @@ def fused_name(name: str | None) -> tuple[str, str]:
     return (wanted, "linear") if wanted in FUSED_ACTIVATIONS else ("linear", wanted)
 
 
-def activation(x: Any, name: str | None, *, negative_slope: float = 0.01) -> Tensor:
+def activation(x: Any, name: str | None, *, negative_slope: float = 0.01, alpha: float = 1.0) -> Tensor:
     """Apply an activation by name, element by element.
 
-    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; gelu
-    x * Phi(x), exact; silu x * sigmoid(x). NaN is passed on.
+    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; elu
+    x or alpha * (exp(x) - 1) below 0; softplus log(1 + exp(x)); gelu x * Phi(x), exact; silu x * sigmoid(x). NaN is
+    passed on.
 
     Args:
         x: floating tensor of any shape.
         name: one of the above; None is linear.
-        negative_slope: leaky_relu's.
+        negative_slope: leaky_relu's, at least 0.
+        alpha: elu's, at least 0.
 
     Returns:
         Tensor of x's shape. Gradient: x.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name; the slope or alpha is negative or not finite.
 
     >>> activation([[-1.0, 2.0]], "relu").numpy().tolist()
     [[0.0, 2.0]]
     """
     t = floating(x, "activation: x")
-    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(negative_slope))
+    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(alpha if name == "elu" else negative_slope))
     if spec.kind == "linear":
         return t
     backend = t.backend
@@ -80,6 +82,16 @@ def sigmoid(x: Any) -> Tensor:
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent; see `activation`."""
     return activation(x, "tanh")
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x, or alpha * (exp(x) - 1) below 0; see `activation`."""
+    return activation(x, "elu", alpha=alpha)
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)), without overflow; see `activation`."""
+    return activation(x, "softplus")
 
 
 def gelu(x: Any) -> Tensor:

@@ -39,7 +39,7 @@ def twin_of(model: Model, backend: Backend) -> Model:
 
 
 def _zeros_like(t: Tensor, backend: Backend) -> Tensor:
-    zeros = np.zeros(t.shape, dtypes.numpy_dtype(t.dtype))
     if isinstance(t, Parameter):
-        return Parameter(zeros, backend, name=t.name, trainable=t.trainable, decayed=t.decayed)
+        return t.blank(backend)
+    zeros = np.zeros(t.shape, dtypes.numpy_dtype(t.dtype))
     return Tensor(backend.from_host(zeros), backend, t.requires_grad)
