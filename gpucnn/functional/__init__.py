@@ -22,7 +22,27 @@ from gpucnn.functional.pooling import avg_pool2d, max_pool2d, min_pool2d
 from gpucnn.functional.regularization import dropout
 
 __all__ = [
-    "activation", "avg_pool2d", "batch_norm", "binary_cross_entropy", "conv1d", "conv2d", "conv2d_relu_max_pool2d",
-    "cross_entropy", "dropout", "elu", "gelu", "leaky_relu", "linear", "log_softmax", "max_pool2d", "min_pool2d", "pad2d",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
-]  # fmt: skip
+    "activation",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy",
+    "conv1d",
+    "conv2d",
+    "conv2d_relu_max_pool2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "min_pool2d",
+    "pad2d",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
