@@ -133,7 +133,7 @@ class _Party:
         model = self.model
         with surrounded(Surroundings(self.backend, model.dtype, model.generator, training=True)), deferring():
             y = run(leaf)
-        loss = model.loss(y, Tensor(self.backend.from_host(labels), self.backend))
+            loss = model.loss(y, Tensor(self.backend.from_host(labels), self.backend))
         self.inputs.append(leaf)
         self.outputs.append(loss)
         return y.numpy(), loss.numpy()
