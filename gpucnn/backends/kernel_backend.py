@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -107,6 +107,14 @@ class KernelBackend(TrainingKernels):
 
     def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))
+
+    def plan_record(self) -> dict[str, Any]:
+        return {"backend": self.name, "plans": self.launcher.chosen()}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        super().pin_plans(record)
+        if record["backend"] == self.name:
+            self.launcher.pin(record["plans"])
 
     def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
         if out is None:

@@ -1,5 +1,6 @@
 """Callbacks: what `fit` calls between epochs and launches."""
 
+from gpucnn.callbacks.backup import BackupAndRestore
 from gpucnn.callbacks.callback import Callback, CallbackList
 from gpucnn.callbacks.csv_logger import CSVLogger
 from gpucnn.callbacks.learning_rate import LearningRateScheduler
@@ -8,6 +9,6 @@ from gpucnn.callbacks.stopping import EarlyStopping, TerminateOnNaN
 from gpucnn.callbacks.tensorboard import TensorBoard
 
 __all__ = [
-    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "LearningRateScheduler", "ModelCheckpoint", "TensorBoard",
-    "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "LearningRateScheduler",
+    "ModelCheckpoint", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

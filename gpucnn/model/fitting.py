@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpucnn.callbacks import Callback, CallbackList
 from gpucnn.callbacks.callback import Logs, defines
+from gpucnn.model.architecture import described
 from gpucnn.specs.base import integer
 from gpucnn.training.interrupts import Interrupted, deferred
 from gpucnn.training.loop import EpochRunner, evaluate
@@ -101,7 +102,7 @@ def fit(
     report.rows = runner.rows
     if numbers:
         model.optimizer.stretch_schedule(len(numbers) * runner.batches)
-    progress = Progress(model, runner, numbers)
+    progress = Progress(model, runner, numbers, described(model))
 
     model.stop_training = False
     try:

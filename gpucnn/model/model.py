@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -244,6 +245,11 @@ class Model(Layer):
             raise ValueError("model: call compile(optimizer=…, loss=…) first")
         return self._optimizer
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that `compile` was given, or None."""
+        return self._precision
+
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "adam",
@@ -386,6 +392,22 @@ class Model(Layer):
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
         self._require_built(what)
         return self._sample_shape or (), self._output_shape or ()
+
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a file, layers and weights, that `gpucnn.load_model` makes it from again.
+
+        Args:
+            path: file to write; an existing one is replaced only when the new one is complete.
+            metadata: what else to keep, as JSON.
+
+        Raises:
+            ValueError: the model is not built.
+            CheckpointError: a layer is not one of gpucnn's own, has an argument that a file cannot hold, or the file
+                cannot be written.
+        """
+        from gpucnn.model.saving import save_model  # which makes models
+
+        save_model(self, path, metadata)
 
     # -- looking ------------------------------------------------------------------------------------------------------
     def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,16 @@ class EpochRunner:
         self._prepared = False
         self._repeat = 1 if singly else 0
         self._captured = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resumed training must have in common with the one that stopped, as JSON."""
+        return {
+            "samples": self._data.count,
+            "batch_size": self._batch,
+            "batches": self.batches,
+            "shuffle": self._shuffle,
+        }
 
     def run(self, epoch: int, first: int = 0) -> Iterator[int]:
         """Train one epoch, yielding the number of rows done after every launch.

@@ -34,6 +34,10 @@ class Network(Protocol):
         """What it is trained for."""
 
     @property
+    def precision(self) -> str | None:
+        """What `compile` was given."""
+
+    @property
     def optimizer(self) -> Optimizer:
         """What changes its parameters."""
 

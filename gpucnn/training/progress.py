@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpucnn.training.loop import EpochRunner
 from gpucnn.training.network import Network
@@ -31,6 +32,7 @@ class Progress:
         model: compiled and built.
         runner: what trains it.
         epochs: the numbers of the epochs to run.
+        architecture: the model's, as JSON, where it can be told.
 
     Attributes:
         epoch: the number of the epoch that runs, or comes next.
@@ -38,10 +40,13 @@ class Progress:
         history: of the epochs that are done.
     """
 
-    def __init__(self, model: Network, runner: EpochRunner, epochs: range) -> None:
+    def __init__(
+        self, model: Network, runner: EpochRunner, epochs: range, architecture: dict[str, Any] | None = None
+    ) -> None:
         self.model = model
         self.runner = runner
         self.epochs = epochs
+        self.architecture = architecture
         self.epoch = epochs.start
         self.batch = 0
         self.history = History()

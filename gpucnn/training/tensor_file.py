@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from gpucnn.errors import CheckpointError
+
+_LEFT_SECONDS = 3600
+"""After which a temporary file is taken for one that nobody writes any more."""
 
 
 def _safetensors() -> Any:
@@ -26,11 +31,14 @@ def _safetensors() -> Any:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, fsync and os.replace; the folder is synced too.
 
+    Temporary files that a killed process left beside it long ago are removed.
+
     Raises:
         CheckpointError: the folder does not exist or cannot be written; an older file is left as it was.
     """
     temporary = None
     try:
+        _remove_leftovers(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -51,6 +59,29 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    with os.scandir(path.parent) as entries:
+        beside = [e for e in entries if e.name.startswith(f".{path.name}.") and e.is_file(follow_symlinks=False)]
+    for entry in beside:
+        with suppress(FileNotFoundError):  # another process may be as tidy
+            if entry.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                os.unlink(entry)
+
+
+def _refuse_duplicates(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where the header of a complete file names something twice, which safetensors lets pass."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"its header names one of {', '.join(list(found)[:3])} … twice")
+        return found
+
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        json.loads(file.read(length), object_pairs_hook=once)
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,7 @@ class TensorFile:
         library = _safetensors()
         try:
             with library.safe_open(os.fspath(path), framework="np") as file:
+                _refuse_duplicates(path)
                 header = file.metadata() or {}
                 if header.get("format") != self.format:
                     raise CheckpointError(
