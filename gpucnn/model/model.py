@@ -165,6 +165,7 @@ class Model(Layer):
 
     def _compute(self, x: Tensor) -> Tensor:
         """Call in the compiled precision."""
+        depend_on(self)
         if self._mixed is not None:
             with self._mixed.lend():
                 return self._mixed.leave(self.call(self._mixed.enter(x)))

@@ -165,7 +165,7 @@ def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None 
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-    loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
+        loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
     loss.backward()
     model.optimizer.step()
     return loss
@@ -196,7 +196,7 @@ def evaluate(
             batch, labels = data.take(rows)
             with deferring():
                 prediction = model(batch, training=False)
-            totals.measure(model.loss, prediction, labels)
+                totals.measure(model.loss, prediction, labels)
             if between is not None:
                 between()
     return totals.read()
