@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -167,7 +168,8 @@ class KernelBackend(NormalizationKernels):
     def conv2d_backward_weight(
         self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
-        operands = {"dy": dy, "x": x, "N": spec.n}
+        weights = math.prod(spec.weight_shape)
+        operands = {"dy": dy, "x": x, "N": spec.n, "POSITIONS": spec.p * spec.q, "WEIGHTS": weights}
         return self._write(
             "conv2d_backward_weight",
             spec,
