@@ -137,6 +137,17 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
 
 
+def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(
+    at_step: Callable[..., None], small_mnist: Path, tmp_path: Path
+) -> None:
+    small = ("--data-dir", small_mnist, *SMALL)
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    at_step(2, lambda runner: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = run("--run-dir", tmp_path / "run", *small)
+    assert stopped.exit_code == 128 + signal.SIGTERM and "after 2 of 3 batches" in stopped.stderr
+    assert sha256_of(run("--run-dir", tmp_path / "run", "--resume")) == whole
+
+
 def command(small_mnist: Path, folder: Path, *more: object) -> list[str]:
     options = ["train", "--data-dir", small_mnist, "--run-dir", folder, "--backend", "numpy", "--batch-size", 8, *more]
     return [sys.executable, "-c", "from gpucnn.cli import main; main()", *map(str, options)]
