@@ -91,8 +91,8 @@ def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_p
     assert (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0] == "epoch,loss,acc,seconds,images_per_second"
 
 
+@pytest.mark.usefixtures("pictures")
 def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     for name in ("curves", "confusion", "filters"):
@@ -101,10 +101,7 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     assert "matplotlib" not in result.stdout
 
 
-def test_without_matplotlib_one_line_says_how_to_get_pictures(
-    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
+def test_without_matplotlib_one_line_says_how_to_get_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     assert "no pictures: they need matplotlib: pip install 'gpucnn[plot]'" in result.stdout.splitlines()
