@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpucnn import datasets, functional, initializers, layers, losses, metrics, optimizers, schedules, zoo
+    from gpucnn import augment, datasets, functional, initializers, layers, losses, metrics, optimizers, schedules, zoo
     from gpucnn.autograd import Tensor, from_dlpack, no_grad, tensor
     from gpucnn.backends import get_backend, require_gpu, set_backend, use_backend
     from gpucnn.generator import seed
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Model", "Parameter", "Sequential", "Tensor", "capture", "datasets", "from_dlpack", "functional", "get_backend",
-    "initializers", "layers", "load_weights", "losses", "metrics", "no_grad", "optimizers", "require_gpu",
-    "save_weights", "schedules", "seed", "set_backend", "tensor", "use_backend", "use_precision", "zoo",
+    "Model", "Parameter", "Sequential", "Tensor", "augment", "capture", "datasets", "from_dlpack", "functional",
+    "get_backend", "initializers", "layers", "load_weights", "losses", "metrics", "no_grad", "optimizers",
+    "require_gpu", "save_weights", "schedules", "seed", "set_backend", "tensor", "use_backend", "use_precision", "zoo",
 ]  # fmt: skip
 
 _HOMES = {

@@ -1,6 +1,7 @@
 """Differentiable operations: tensors in, tensors out; arrays are accepted and wrapped."""
 
 from gpucnn.functional.activations import activation, gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, tanh
+from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
 from gpucnn.functional.dense import linear
@@ -10,6 +11,6 @@ from gpucnn.functional.regularization import dropout
 
 __all__ = [
     "activation", "avg_pool2d", "binary_cross_entropy", "conv1d", "conv2d", "conv2d_relu_max_pool2d", "cross_entropy",
-    "dropout", "gelu", "leaky_relu", "linear", "log_softmax", "max_pool2d", "min_pool2d", "pad2d", "relu", "sigmoid",
-    "silu", "softmax", "tanh",
+    "dropout", "gelu", "leaky_relu", "linear", "log_softmax", "max_pool2d", "min_pool2d", "pad2d",
+    "random_erasing", "random_rotation", "random_window", "relu", "sigmoid", "silu", "softmax", "tanh",
 ]  # fmt: skip

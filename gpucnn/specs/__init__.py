@@ -1,5 +1,6 @@
 """Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
 
+from gpucnn.specs.augment import AugmentSpec
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
@@ -20,7 +21,7 @@ from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec", "AugmentSpec",
     "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec",
     "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec", "MatmulSpec",
     "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec", "SoftmaxSpec",
