@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gpucnn.augment import RandomCrop, RandomErasing, RandomFlip, RandomRotation
 from gpucnn.backends import Backend
 from gpucnn.generator import Generator, default_generator
 from gpucnn.layers import Conv2D, Dense, Dropout, Flatten
+from gpucnn.model import architecture
 
 SHAPE = (6, 8, 2)
 LAYERS: dict[str, Callable[[], Any]] = {
@@ -165,6 +167,17 @@ def test_training_through_all_of_them(backend: Backend, capsys: pytest.CaptureFi
     assert model.generator.step(backend) == 6
     model.summary(batch_size=4)
     assert "random_flip" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_saved_model_is_loaded_with_its_augmentation(tmp_path: Path, name: str) -> None:
+    with gpucnn.use_backend("numpy"):
+        x, model = images(), model_of(LAYERS[name](), Conv2D(2, 3))
+        model.save(tmp_path / "model.safetensors")
+        loaded = gpucnn.load_model(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(loaded(x).numpy(), model(x).numpy())
+    assert architecture.describe(loaded) == architecture.describe(model)
+    assert type(loaded.layers[0]) is type(model.layers[0])
 
 
 def test_gradients_are_refused(backend: Backend) -> None:

@@ -20,9 +20,9 @@ RANKS = (
     ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
     ("layers", "augment", "losses", "metrics", "optimizers", "datasets"),
-    ("training",),
+    ("training", "callbacks"),
     ("model",),
-    ("zoo", "benchmarks", "cli"),
+    ("zoo", "benchmarks", "explain", "comparison", "kernel_check", "cli"),
 )
 """Lowest first. A module imports from lower ranks, and of its own rank only what stands to its left."""
 PLACE = {name: (rank, column) for rank, names in enumerate(RANKS) for column, name in enumerate(names)}

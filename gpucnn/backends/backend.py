@@ -9,7 +9,7 @@ and in `gpucnn.functional`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +22,8 @@ from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
     AugmentSpec,
+    BatchNormGradientSpec,
+    BatchNormSpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
@@ -38,7 +40,7 @@ from gpucnn.specs import (
 )
 
 Gradients = tuple[Array | None, Array | None, Array | None]
-"""Of a layer's input, weight and bias."""
+"""Of a layer's input, weight and bias (of a normalisation: scale and shift)."""
 
 
 class Backend(TrainingContract):
@@ -118,6 +120,18 @@ class Backend(TrainingContract):
     @abstractmethod
     def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
         """Return the names that `algorithm=` accepts for an operation, default first."""
+
+    def plan_record(self) -> dict[str, Any]:
+        """Return the backend's name and the plans that run by default, as JSON, for `pin_plans`."""
+        return {"backend": self.name, "plans": {}}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        """Run the plans of a record of this backend from now on, see Launcher.pin; those of another one say nothing.
+
+        ValueError: it is not of the form that `plan_record` returns.
+        """
+        if not isinstance(record.get("backend"), str) or not isinstance(record.get("plans"), Mapping):
+            raise ValueError(f"a record of plans needs a backend's name and its plans, got {record!r}")
 
     # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
     @abstractmethod
@@ -315,3 +329,52 @@ class Backend(TrainingContract):
     @abstractmethod
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         """Gradient from the output y."""
+
+    @abstractmethod
+    def batch_norm_forward(
+        self, x: Array, gamma: Array | None, beta: Array | None, spec: BatchNormSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """x (rows, channels) normalised by the statistics of its rows, and these: mean and variance, (channels,)."""
+
+    @abstractmethod
+    def batch_norm_update(
+        self,
+        moving_mean: Array,
+        moving_variance: Array,
+        y: Array,
+        mean: Array,
+        variance: Array,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+    ) -> None:
+        """moving += rate * (statistic - moving); also writes batch_norm_forward's results."""
+
+    @abstractmethod
+    def batch_norm_inference_forward(
+        self,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """x (rows, channels) normalised by a given mean and variance."""
+
+    @abstractmethod
+    def batch_norm_backward_operands(
+        self,
+        dy: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        variance: Array,
+        spec: BatchNormGradientSpec,
+        *,
+        out: Gradients | None = None,
+    ) -> Gradients:
+        """Gradients of x, gamma and beta, None where the Spec does not want them."""

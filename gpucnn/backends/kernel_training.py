@@ -28,6 +28,10 @@ class TrainingKernels(Backend):
     launcher: Launcher
 
     @abstractmethod
+    def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return `out`, or a new array when there is none; ValueError when `out` has another shape."""
+
+    @abstractmethod
     def _write(
         self,
         operation: str,

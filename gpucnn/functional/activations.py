@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import ReferenceType, ref
 
 from gpucnn import dtypes
 from gpucnn.autograd import Deferred, Tensor, as_tensor, common_backend, record
 from gpucnn.specs import FUSED_ACTIVATIONS, ActivationSpec, SoftmaxSpec
 from gpucnn.specs.base import activation_number
 
-_deferring: ContextVar[bool] = ContextVar("gpucnn_deferring_softmax", default=False)
+_deferring: ContextVar[list[ReferenceType[Deferred]] | None] = ContextVar("gpucnn_deferring", default=None)
 
 
 def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
@@ -31,28 +32,30 @@ def fused_name(name: str | None) -> tuple[str, str]:
     return (wanted, "linear") if wanted in FUSED_ACTIVATIONS else ("linear", wanted)
 
 
-def activation(x: Any, name: str | None, *, negative_slope: float = 0.01) -> Tensor:
+def activation(x: Any, name: str | None, *, negative_slope: float = 0.01, alpha: float = 1.0) -> Tensor:
     """Apply an activation by name, element by element.
 
-    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; gelu
-    x * Phi(x), exact; silu x * sigmoid(x). NaN is passed on.
+    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; elu
+    x or alpha * (exp(x) - 1) below 0; softplus log(1 + exp(x)); gelu x * Phi(x), exact; silu x * sigmoid(x). NaN is
+    passed on.
 
     Args:
         x: floating tensor of any shape.
         name: one of the above; None is linear.
-        negative_slope: leaky_relu's.
+        negative_slope: leaky_relu's, at least 0.
+        alpha: elu's, at least 0.
 
     Returns:
         Tensor of x's shape. Gradient: x.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name; the slope or alpha is negative or not finite.
 
     >>> activation([[-1.0, 2.0]], "relu").numpy().tolist()
     [[0.0, 2.0]]
     """
     t = floating(x, "activation: x")
-    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(negative_slope))
+    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(alpha if name == "elu" else negative_slope))
     if spec.kind == "linear":
         return t
     backend = t.backend
@@ -79,6 +82,16 @@ def sigmoid(x: Any) -> Tensor:
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent; see `activation`."""
     return activation(x, "tanh")
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x, or alpha * (exp(x) - 1) below 0; see `activation`."""
+    return activation(x, "elu", alpha=alpha)
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)), without overflow; see `activation`."""
+    return activation(x, "softplus")
 
 
 def gelu(x: Any) -> Tensor:
@@ -114,19 +127,34 @@ def log_softmax(x: Any) -> Tensor:
 @contextmanager
 def deferring() -> Iterator[None]:
     """Compute a softmax, or a dense layer's product without activation, made inside the `with` block in this thread or
-    task only when something reads it: a loss starts from the logits, and may compute them itself. Nothing that they
-    are computed from may change before that.
+    task only when something reads it: a loss starts from the logits, and may compute them itself.
+
+    A product that is still to be computed at the end of the block is computed then, if anything holds it: an optimizer
+    may change the weight afterwards. No parameter may change inside.
     """
-    token = _deferring.set(True)
+    products: list[ReferenceType[Deferred]] = []
+    token = _deferring.set(products)
     try:
         yield
     finally:
         _deferring.reset(token)
+    for reference in products:
+        product = reference()
+        if product is not None:
+            product.array()
 
 
 def is_deferring() -> bool:
     """Say whether results may be computed later; see `deferring`."""
-    return _deferring.get()
+    return _deferring.get() is not None
+
+
+def until_the_end(product: Deferred) -> Deferred:
+    """Return a product that `deferring` computes at the end of its block at the latest."""
+    products = _deferring.get()
+    if products is not None:
+        products.append(ref(product))
+    return product
 
 
 def _softmax(x: Any, log: bool) -> Tensor:

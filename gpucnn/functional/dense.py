@@ -8,7 +8,7 @@ from typing import Any
 
 from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import floating, fused_name, is_deferring
+from gpucnn.functional.activations import floating, fused_name, is_deferring, until_the_end
 from gpucnn.precision import precision_for
 from gpucnn.specs import LinearCrossEntropySpec, LinearSpec, MatmulSpec
 
@@ -80,7 +80,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, al
         return backend.matmul_forward(rows, filters, added, spec, algorithm=algorithm)
 
     if is_deferring() and algorithm is None and LinearCrossEntropySpec.worthwhile(spec):
-        y: Any = Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec))
+        y: Any = until_the_end(Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec)))
     else:
         y = compute()
     of_input, of_weight = x.requires_grad, weight.requires_grad or (bias is not None and bias.requires_grad)

@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpucnn import dtypes, initializers
 from gpucnn.autograd import Tensor, as_tensor
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.mixed_precision import lent
-from gpucnn.parameters import Parameter
+from gpucnn.parameters import Parameter, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # part of typing from Python 3.11 on
 
 Shape = tuple[int, ...]
 """A shape without its batch axis."""
@@ -51,6 +56,14 @@ def surrounded(by: Surroundings) -> Iterator[None]:
         _surroundings.reset(token)
 
 
+@dataclass(frozen=True)
+class Construction:
+    """What a layer was made with: the arguments of its class, for files that hold models."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
 class Layer:
     """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
 
@@ -62,6 +75,13 @@ class Layer:
         input_shape: (H, W, C) of one sample, on a model's first layer, builds the model at once.
         trainable: False keeps the parameters unchanged.
     """
+
+    construction: Construction
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        layer = super().__new__(cls)
+        layer.construction = Construction(positional, named)
+        return layer
 
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, trainable: bool = True) -> None:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):
@@ -89,8 +109,24 @@ class Layer:
         """Return the shape of one output; ValueError when the input does not fit."""
         raise TypeError(f"{type(self).__name__} does not define output_shape(self, input_shape)")
 
-    def add_parameter(self, attribute: str, shape: Shape, initializer: Any, *, decayed: bool) -> Parameter:
-        """Make a parameter, drawn on the host, and assign it to an attribute."""
+    def add_parameter(
+        self, attribute: str, shape: Shape, initializer: Any, *, decayed: bool, narrowed: bool = True
+    ) -> Parameter:
+        """Make a parameter, drawn on the host, and assign it to an attribute; see `gpucnn.parameters.Parameter`."""
+        values, backend = self._drawn(attribute, shape, initializer)
+        parameter = Parameter(
+            values, backend, name=attribute, trainable=self._trainable, decayed=decayed, narrowed=narrowed
+        )
+        setattr(self, attribute, parameter)
+        return parameter
+
+    def add_state(self, attribute: str, shape: Shape, initializer: Any) -> State:
+        """Make numbers that the layer changes itself, and assign them to an attribute; see `State`."""
+        state = State(*self._drawn(attribute, shape, initializer), name=attribute)
+        setattr(self, attribute, state)
+        return state
+
+    def _drawn(self, attribute: str, shape: Shape, initializer: Any) -> tuple[np.ndarray, Backend]:
         around = surroundings()
         generator = around.generator if around else spawn()
         backend = around.backend if around else get_backend()
@@ -98,15 +134,7 @@ class Layer:
         values = initializers.get(initializer)(generator.host(generator.next_stream()), shape)
         if values.shape != shape:
             raise ValueError(f"initializer of {attribute} returned shape {values.shape}, expected {shape}")
-        parameter = Parameter(
-            values.astype(dtypes.numpy_dtype(dtype)),
-            backend,
-            name=attribute,
-            trainable=self._trainable,
-            decayed=decayed,
-        )
-        setattr(self, attribute, parameter)
-        return parameter
+        return values.astype(dtypes.numpy_dtype(dtype)), backend
 
     # -- for users --------------------------------------------------------------------------------------------------
     def __call__(self, x: Any) -> Tensor:
@@ -178,7 +206,8 @@ class Layer:
         for layer in self.layers_inside():
             layer._trainable = bool(value)
             for parameter in layer.own_parameters().values():
-                parameter.trainable = bool(value)
+                if not isinstance(parameter, State):
+                    parameter.trainable = bool(value)
 
 
 _STREAMS_OF_A_CALL = 2**16

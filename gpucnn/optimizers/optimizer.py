@@ -128,8 +128,20 @@ class Optimizer:
             self._write_rates()
 
     @property
+    def schedule_steps(self) -> int | None:
+        """How many steps the Schedule lasts; None for a constant rate, and before a `fit` gives it a length."""
+        constant = self._table is None or not isinstance(self._learning_rate, Schedule)
+        return None if constant or self._table is None else len(self._table)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the optimizer's kind, its numbers, and its learning rate or the settings of its Schedule, as JSON."""
+        rate = self._learning_rate
+        given = rate.settings() if isinstance(rate, Schedule) else rate
+        return {"optimizer": type(self).__name__, "learning_rate": given, **self.values}
+
+    @property
     def steps_taken(self) -> int:
-        """How often `step` was called since the parameters were bound; waits for the device."""
+        """Steps since the parameters were bound, without those that mixed precision skipped; waits for the device."""
         return int(self._backend.to_host(self._steps[0][:1])[0]) if self.buffers else 0
 
     @property
@@ -300,8 +312,14 @@ class Optimizer:
         return self._table
 
     def _write_rates(self) -> None:
-        """Copy the table of rates to device memory, in place where it fits: captured steps read it there."""
-        if not self.buffers or self._table is None:
+        """Copy the table of rates to device memory, in place where it fits: captured steps read it there.
+
+        Where there is none yet, a captured step would go on with the last one: it is void.
+        """
+        if not self.buffers:
+            return
+        if self._table is None:
+            self.configuration += 1
             return
         table = self._table
         for i, buffer in enumerate(self.buffers):

@@ -48,7 +48,7 @@ DEFECTS = [
     ("turned about the first pixel", _FILE, "down = 2LL * i - (H - 1)", "down = 2LL * i"),
     ("half of the angles", _FILE, "2u * turn + 1u) - turn", "2u * turn + 1u)"),
     ("quarters forgotten", _FILE, "const bool odd = quarters & 1;", "const bool odd = false;"),
-    ("series too short", _FILE, "for (int k = 0; k < 5; ++k)", "for (int k = 2; k < 5; ++k)"),
+    ("series too short", _FILE, "for (int k = 0; k < 5; ++k)", "for (int k = 3; k < 5; ++k)"),
     ("places cut, not rounded", _FILE, "(h + (1 << (DROPPED - 1))) >> DROPPED", "h >> DROPPED"),
     ("weights swapped", _FILE, "left + 1, c, (PLACES - below) * after, value)", "left + 1, c, below * after, value)"),
     ("neighbour of no weight counts", _FILE, "  if (weight == 0) return SPEC_ACC(0);\n", ""),
