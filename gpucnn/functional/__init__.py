@@ -14,6 +14,7 @@ from gpucnn.functional.activations import (
     tanh,
 )
 from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
+from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
 from gpucnn.functional.dense import linear
@@ -27,6 +28,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
+    "concatenate",
     "conv1d",
     "conv2d",
     "conv2d_relu_max_pool2d",
