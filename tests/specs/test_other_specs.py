@@ -47,7 +47,7 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: BatchNormSpec(7, 3, t, 0.5, 0.25),
     lambda t: BatchNormGradientSpec(7, 3, True, True, True, t, 0.5),
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
-    lambda t: BinarySpec("divide", (2, 3, 1), (4,), t),
+    lambda t: BinarySpec("divide", (2, 3, 1), (4,), t, "relu"),
     lambda t: ConcatenateSpec(7, (3, 4), t),
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: ConvPool2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), 2, t),
@@ -253,6 +253,7 @@ def test_adjacent_axes_merge() -> None:
     "make, message",
     [
         (lambda: BinarySpec("add", (2, 3), (2,), "float32"), r"^add: shapes \(2, 3\) and \(2,\) do not broadcast$"),
+        (lambda: BinarySpec("add", (2,), (2,), "float32", "gelu"), "^add: gelu cannot be fused; fused: linear, relu"),
         (lambda: BinarySpec("modulo", (2,), (2,), "float32"), "unknown operation 'modulo'; known: add, subtract"),
         (lambda: BinarySpec("add", (2, 1, 2, 1, 2), (1, 2, 1, 2, 1), "float32"), "alternate more than 4 times"),
         (lambda: ScalarSpec("minus", 3, "float32"), "unknown operation 'minus'; known: add, multiply"),
