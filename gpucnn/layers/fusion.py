@@ -1,4 +1,4 @@
-"""Layers of a Sequential that run as one operation: patterns of layers, and what they become.
+"""Layers of a chain that run as one operation: patterns of layers, and what they become.
 
 - ZeroPadding2D, Conv2D: the convolution pads, which saves a copy of the images.
 - [ZeroPadding2D,] Conv2D with ReLU as its activation or the layer behind it, MaxPool2D over windows side by side: one
@@ -15,8 +15,11 @@ from functools import lru_cache, partial
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d_relu_max_pool2d
-from gpucnn.layers import Activation, Conv2D, Layer, MaxPool2D, ReLU, ZeroPadding2D
-from gpucnn.layers.layer import Shape
+from gpucnn.layers.activations import Activation, ReLU
+from gpucnn.layers.convolution import Conv2D
+from gpucnn.layers.core import ZeroPadding2D
+from gpucnn.layers.layer import Layer, Shape
+from gpucnn.layers.pooling import MaxPool2D
 from gpucnn.specs import ConvPool2dSpec
 from gpucnn.specs.base import Pads, pads
 
