@@ -28,6 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--epochs", 2, "--batch-size", 16, "--limit-batches", 3)
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these trainings."""
+    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
+
+
 def run(*arguments: object, backend: str = "numpy") -> Result:
     return CliRunner().invoke(main, ["train", "--backend", backend, *map(str, arguments)])
 
@@ -91,8 +97,9 @@ def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_p
     assert (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0] == "epoch,loss,acc,seconds,images_per_second"
 
 
-def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
+def test_pictures(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: True)
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     for name in ("curves", "confusion", "filters"):
@@ -101,10 +108,7 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     assert "matplotlib" not in result.stdout
 
 
-def test_without_matplotlib_one_line_says_how_to_get_pictures(
-    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
+def test_without_matplotlib_one_line_says_how_to_get_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     assert "no pictures: they need matplotlib: pip install 'gpucnn[plot]'" in result.stdout.splitlines()
@@ -134,7 +138,10 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
     resumed = CliRunner().invoke(main, ["train", "--resume", "--run-dir", str(tmp_path / "run")])
     assert place.replace("in", "resumed in", 1) in resumed.stdout
     assert sha256_of(resumed) == whole
-    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    for row in rows:  # of all images of the epoch, those before the interruption too
+        assert float(row["images_per_second"]) * float(row["seconds"]) == pytest.approx(48)
 
 
 def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(
