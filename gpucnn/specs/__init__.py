@@ -2,6 +2,7 @@
 
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
+from gpucnn.specs.concatenate import ConcatenateSpec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import (
@@ -22,8 +23,8 @@ from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSp
 
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
-    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec",
-    "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec",
-    "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
+    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConcatenateSpec",
+    "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
+    "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
     "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

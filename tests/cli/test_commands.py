@@ -19,12 +19,6 @@ from gpucnn.devices import nvrtc
 from gpucnn.devices.emulated import EmulatedDevice
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tests/cli/test_train_command.py draws them."""
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
-
-
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 

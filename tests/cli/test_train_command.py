@@ -28,12 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--epochs", 2, "--batch-size", 16, "--limit-batches", 3)
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these trainings."""
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
-
-
 def run(*arguments: object, backend: str = "numpy") -> Result:
     return CliRunner().invoke(main, ["train", "--backend", backend, *map(str, arguments)])
 
@@ -97,9 +91,8 @@ def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_p
     assert (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0] == "epoch,loss,acc,seconds,images_per_second"
 
 
-def test_pictures(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: True)
+@pytest.mark.usefixtures("pictures")
+def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     for name in ("curves", "confusion", "filters"):
