@@ -101,6 +101,12 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     assert "matplotlib" not in result.stdout
 
 
+@pytest.mark.usefixtures("pictures")
+def test_without_epochs_there_are_no_curves(small_mnist: Path, tmp_path: Path) -> None:
+    assert run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", "--epochs", 0).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.png")) == ["confusion.png", "filters.png"]
+
+
 def test_without_matplotlib_one_line_says_how_to_get_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
