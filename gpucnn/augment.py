@@ -9,15 +9,16 @@ Names and arguments are those of Keras's layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import random_erasing, random_rotation, random_window
 from gpucnn.generator import default_generator
-from gpucnn.layers.layer import RandomLayer, Shape
+from gpucnn.layers.layer import Layer, RandomLayer, Shape
 from gpucnn.specs.base import integer
 
-__all__ = ["RandomCrop", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation"]
+__all__ = ["RandomCrop", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation", "from_text"]
 
 _FLIPS = {"horizontal": (False, True), "vertical": (True, False), "horizontal_and_vertical": (True, True)}
 
@@ -241,6 +242,43 @@ class RandomRotation(_Augmentation):
             return x
         angle = 2 * math.pi * self.factor
         return random_rotation(x, angle, value=self.fill_value, generator=source[0], stream=source[1])
+
+
+_CHANGES: dict[str, tuple[float | None, Callable[[float, float], Layer]]] = {
+    "flip": (None, lambda _, fill: RandomFlip("horizontal")),
+    "shift": (0.1, lambda factor, fill: RandomTranslation(factor, factor, fill)),
+    "rotate": (10.0, lambda degrees, fill: RandomRotation(degrees / 360, fill)),
+    "erase": (0.5, lambda factor, fill: RandomErasing(factor, fill_value=fill)),
+}
+
+
+def from_text(text: str, fill_value: float = 0.0) -> list[Layer]:
+    """Return layers by their short names, as a command line gives them.
+
+    Args:
+        text: names in the order of the changes, between commas: flip (left to right), shift=FACTOR (of the size, 0.1
+            where not given), rotate=DEGREES (at most, either way; 10), erase=LIKELIHOOD (0.5).
+        fill_value: of all of them.
+
+    Raises:
+        ValueError: an unknown name, or a value that is no number or out of bounds.
+
+    >>> [type(layer).__name__ for layer in from_text("flip,rotate=5")]
+    ['RandomFlip', 'RandomRotation']
+    """
+    layers = []
+    for word in text.split(","):
+        name, equals, value = word.strip().partition("=")
+        if name not in _CHANGES:
+            raise ValueError(f"expected some of {', '.join(_CHANGES)} between commas, got {word!r}")
+        given, make = _CHANGES[name]
+        if equals and given is None:
+            raise ValueError(f"{name} takes no value, got {word!r}")
+        try:
+            layers.append(make(float(value) if equals else given or 0.0, fill_value))
+        except ValueError as error:
+            raise ValueError(f"{word}: {error}") from error
+    return layers
 
 
 def _number(value: Any, what: str, most: float | None = None) -> float:

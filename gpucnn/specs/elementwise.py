@@ -77,8 +77,8 @@ def _broadcast(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> tuple[tupl
 
 @dataclass(frozen=True)
 class BinarySpec(base.Spec):
-    """y = activation(a (op) b) with NumPy's broadcasting; both of `dtype`, at most MAX_AXES axes after adjacent ones are
-    merged. The activation is a fused one, with its default slope.
+    """y = activation(a (op) b) with NumPy's broadcasting; both of `dtype`. Adjacent axes are merged, and at most
+    MAX_AXES remain. The activation is one of FUSED_ACTIVATIONS, with its default slope.
     """
 
     kind: str
