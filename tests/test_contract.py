@@ -25,7 +25,7 @@ from gpucnn.specs import LinearSpec, MatmulSpec, Spec
 from gpucnn.specs.optimizer import step_counts
 from gpucnn.specs.rows import CURSORS
 
-METHODS = {name: value for name, value in vars(Backend).items() if inspect.isfunction(value)}
+METHODS = dict(inspect.getmembers(Backend, inspect.isfunction))
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
 REDUCED = {"conv2d_backward_bias"}
 """Operations without plans of their own: they run another one."""

@@ -1,4 +1,4 @@
-"""The contract of a backend: every operation on raw arrays.
+"""The contract of a backend: every operation on raw arrays; those of training stand in `training_contract`.
 
 `<op>_forward` and `<op>_backward_<argument>` take arrays, then the Spec, then `out=`, and return the output;
 `<op>_update` changes its first arguments in place. Arrays are C-contiguous and of the Spec's shapes and dtype: the
@@ -8,38 +8,31 @@ and in `gpucnn.functional`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
+from gpucnn.backends.training_contract import TrainingContract
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
-    AdamSpec,
     ArraySpec,
-    BinaryCrossEntropySpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
     ConvPool2dSpec,
-    CrossEntropySpec,
     DropoutSpec,
-    GatherSpec,
-    LinearCrossEntropySpec,
     LinearSpec,
-    LossScaleSpec,
     MatmulSpec,
-    MetricsSpec,
     Pad2dSpec,
     Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
     ScaledCastSpec,
-    SgdSpec,
     SoftmaxSpec,
 )
 
@@ -47,7 +40,7 @@ Gradients = tuple[Array | None, Array | None, Array | None]
 """Of a layer's input, weight and bias."""
 
 
-class Backend(ABC):
+class Backend(TrainingContract):
     """Arrays and operations of one place. See the module's docstring for the conventions."""
 
     name: str
@@ -317,134 +310,3 @@ class Backend(ABC):
     @abstractmethod
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         """Gradient from the output y."""
-
-    @abstractmethod
-    def cross_entropy_forward(
-        self, logits: Array, labels: Array, weight: Array | None, spec: CrossEntropySpec
-    ) -> tuple[Array, Array, Array | None]:
-        """Loss, () or (rows,); its gradient (rows, classes); for a weighted mean its factor (1,) in acc_dtype."""
-
-    @abstractmethod
-    def cross_entropy_update(
-        self,
-        totals: Array,
-        loss: Array,
-        dlogits: Array,
-        factor: Array | None,
-        logits: Array,
-        labels: Array,
-        weight: Array | None,
-        spec: CrossEntropySpec,
-    ) -> None:
-        """totals += [loss * rows, correct rows, rows]; also writes cross_entropy_forward's results, of a loss ()."""
-
-    @abstractmethod
-    def cross_entropy_backward_logits(
-        self,
-        dy: Array,
-        logits: Array,
-        labels: Array,
-        weight: Array | None,
-        factor: Array | None,
-        spec: CrossEntropySpec,
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """cross_entropy_forward's gradient times dy, of the loss's shape."""
-
-    @abstractmethod
-    def linear_cross_entropy_forward(
-        self, x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
-    ) -> tuple[Array, Array, Array]:
-        """Mean loss (), its gradient by the logits, and the logits x @ weight^T + bias, both (rows, classes)."""
-
-    @abstractmethod
-    def linear_cross_entropy_update(
-        self,
-        totals: Array,
-        loss: Array,
-        dlogits: Array,
-        logits: Array,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        labels: Array,
-        spec: LinearCrossEntropySpec,
-    ) -> None:
-        """totals += [loss * rows, correct rows, rows]; also writes linear_cross_entropy_forward's results."""
-
-    @abstractmethod
-    def binary_cross_entropy_forward(
-        self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec
-    ) -> tuple[Array, Array]:
-        """Loss (shape () or that of the logits), and each element's gradient, not yet reduced."""
-
-    @abstractmethod
-    def binary_cross_entropy_backward_logits(
-        self, dy: Array, dlogits: Array, spec: BinaryCrossEntropySpec, *, out: Array | None = None
-    ) -> Array:
-        """dlogits * dy, divided by the count for the mean."""
-
-    @abstractmethod
-    def gather_update(
-        self,
-        cursor: Array,
-        samples: Array,
-        picked: Array | None,
-        source: Array,
-        labels: Array | None,
-        order: Array,
-        spec: GatherSpec,
-    ) -> None:
-        """Write rows order[cursor + i] of the source, cast, to `samples`, and their labels to `picked` if the Spec is
-        labelled; then cursor += rows.
-        """
-
-    @abstractmethod
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        """totals += [loss * rows, correct rows, rows]; loss has shape ()."""
-
-    # -- optimizers -----------------------------------------------------------------------------------------------
-    @abstractmethod
-    def sgd_update(
-        self,
-        parameters: Array,
-        velocity: Array | None,
-        steps: Array,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        schedule: Array,
-        spec: SgdSpec,
-    ) -> None:
-        """One SGD step on a flat buffer, counted in `steps`."""
-
-    @abstractmethod
-    def adam_update(
-        self,
-        parameters: Array,
-        first_moment: Array,
-        second_moment: Array,
-        steps: Array,
-        gradients: Array,
-        flags: Array,
-        hyper: Array,
-        rates: Array,
-        schedule: Array,
-        spec: AdamSpec,
-    ) -> None:
-        """One Adam step on a flat buffer, counted in `steps`."""
-
-    @abstractmethod
-    def loss_scale_update(
-        self,
-        factors: Array,
-        tally: Array,
-        steps: Array,
-        active: Array,
-        gradients: Array,
-        flags: Array,
-        spec: LossScaleSpec,
-    ) -> None:
-        """Write `active`, the flags of the step to come, and change the loss scale as finite gradients allow."""

@@ -47,7 +47,7 @@ from gpucnn.specs import (
 
 _CONVOLUTIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 _OPERATIONS = tuple(
-    name for name in vars(Backend) if name.endswith("_update") or "_forward" in name or "_backward" in name
+    name for name in dir(Backend) if name.endswith("_update") or "_forward" in name or "_backward" in name
 )
 
 
