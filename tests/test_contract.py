@@ -204,6 +204,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(3, dtype="float64"),
             a(),
             a(s.rows, s.classes),
+            a(s.rows, s.classes) if s.kind == "binary" else a(s.rows, dtype="int32"),
+        ),
+        "argmax_forward": lambda: (a(s.rows, s.columns),),
+        "confusion_update": lambda: (
+            a(s.classes, s.classes, dtype="int32"),
+            a(s.rows, dtype="int32"),
             a(s.rows, dtype="int32"),
         ),
         "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),

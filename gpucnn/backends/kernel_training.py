@@ -10,8 +10,10 @@ from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
+    ArgmaxSpec,
     ArraySpec,
     BinaryCrossEntropySpec,
+    ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
@@ -41,6 +43,10 @@ class TrainingKernels(Backend):
         empty_sum: bool = False,
     ) -> Array:
         """Run an operation that writes one output called `name`."""
+
+    @abstractmethod
+    def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return `out`, or a new array when there is none; ValueError when `out` has another shape."""
 
     # -- losses ---------------------------------------------------------------------------------------------------
     def cross_entropy_forward(
@@ -175,17 +181,31 @@ class TrainingKernels(Backend):
             }
             self.launcher.run("gather_update", spec, operands)
 
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
+    def metrics_update(
+        self, totals: Array, loss: Array, logits: Array | None, targets: Array | None, spec: MetricsSpec
+    ) -> None:
         if spec.rows:
             operands = {
                 "totals": totals,
                 "loss": loss,
                 "logits": logits,
-                "labels": labels,
+                "targets": targets,
                 "ROWS": spec.rows,
                 "CLASSES": spec.classes,
+                "TOP": spec.top,
             }
             self.launcher.run("metrics_update", spec, operands)
+
+    def argmax_forward(self, x: Array, spec: ArgmaxSpec, *, out: Array | None = None) -> Array:
+        y = self._output(out, (spec.rows,), "int32")
+        if spec.rows:
+            self.launcher.run("argmax_forward", spec, {"y": y, "x": x, "ROWS": spec.rows, "COLUMNS": spec.columns})
+        return y
+
+    def confusion_update(self, counts: Array, labels: Array, predicted: Array, spec: ConfusionSpec) -> None:
+        if spec.rows and spec.classes:
+            operands = {"counts": counts, "labels": labels, "predicted": predicted}
+            self.launcher.run("confusion_update", spec, {**operands, "ROWS": spec.rows, "CLASSES": spec.classes})
 
     # -- optimizers -----------------------------------------------------------------------------------------------
     def sgd_update(

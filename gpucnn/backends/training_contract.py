@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
+    ArgmaxSpec,
     BinaryCrossEntropySpec,
+    ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
@@ -107,8 +109,18 @@ class TrainingContract(ABC):
         """
 
     @abstractmethod
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        """totals += [loss * rows, correct rows, rows]; loss has shape ()."""
+    def metrics_update(
+        self, totals: Array, loss: Array, logits: Array | None, targets: Array | None, spec: MetricsSpec
+    ) -> None:
+        """totals += [loss * rows, correct, rows]; loss has shape (), the others are None where nothing is counted."""
+
+    @abstractmethod
+    def argmax_forward(self, x: Array, spec: ArgmaxSpec, *, out: Array | None = None) -> Array:
+        """The first place of each row's largest element, int32 (rows,); -1 for a row with NaN."""
+
+    @abstractmethod
+    def confusion_update(self, counts: Array, labels: Array, predicted: Array, spec: ConfusionSpec) -> None:
+        """counts[label, predicted] += 1 for every row, all int32."""
 
     # -- optimizers -----------------------------------------------------------------------------------------------
     @abstractmethod

@@ -17,12 +17,21 @@ from gpucnn.specs.matmul import MatmulSpec
 from gpucnn.specs.optimizer import AdamSpec, LossScaleSpec, SgdSpec
 from gpucnn.specs.pad2d import Pad2dSpec
 from gpucnn.specs.pool2d import Pool2dSpec
-from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
+from gpucnn.specs.rows import (
+    ArgmaxSpec,
+    BinaryCrossEntropySpec,
+    ConfusionSpec,
+    CrossEntropySpec,
+    GatherSpec,
+    MetricsSpec,
+    ReduceSpec,
+    SoftmaxSpec,
+)
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
-    "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec",
-    "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec", "MatmulSpec",
-    "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec", "SoftmaxSpec",
-    "Spec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArgmaxSpec", "ArraySpec",
+    "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConfusionSpec", "Conv2dSpec", "ConvPool2dSpec",
+    "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec",
+    "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec",
+    "SoftmaxSpec", "Spec",
 ]  # fmt: skip

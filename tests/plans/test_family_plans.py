@@ -24,6 +24,7 @@ FAMILIES = {
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
     "binary_cross_entropy_backward_logits": loss.BINARY_CROSS_ENTROPY,
     "gather_update": gather.GATHER, "metrics_update": metrics.METRICS,
+    "argmax_forward": metrics.ARGMAX, "confusion_update": metrics.CONFUSION,
     "sgd_update": optimizer.SGD, "adam_update": optimizer.ADAM,
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16")
