@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.layers import Dropout, Layer
 from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
-from gpucnn.metrics import check as check_metrics
+from gpucnn.metrics import Metric
+from gpucnn.metrics import get as get_metrics
 from gpucnn.mixed_precision import MixedPrecision
 from gpucnn.model import naming, summary
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
 from gpucnn.training import loop
+from gpucnn.training import sample_weights as weights
 from gpucnn.training.loop import EpochRunner, History
 from gpucnn.training.report import Report
 
@@ -62,7 +65,8 @@ class Model(Layer):
         """Counts the calls of `compile`."""
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
-        self._metrics: tuple[str, ...] = ()
+        self.metrics: tuple[Metric, ...] = ()
+        """What is measured beside the loss."""
         self._precision: str | None = None
         self._mixed: MixedPrecision | None = None
 
@@ -247,7 +251,7 @@ class Model(Layer):
         self,
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | losses.Loss = "sparse_categorical_crossentropy",
-        metrics: Sequence[str] | str = (),
+        metrics: Sequence[str | Metric] | str | Metric = (),
         *,
         precision: str | None = None,
     ) -> None:
@@ -261,31 +265,40 @@ class Model(Layer):
         Args:
             optimizer: name or Optimizer.
             loss: name or Loss.
-            metrics: names; "acc" or "accuracy".
+            metrics: names or Metrics: "accuracy" ("acc"), "top_5_accuracy" with any number, "confusion_matrix"; see
+                `gpucnn.metrics.get`.
             precision: "float32", "tf32" (as `gpucnn.use_precision`), "mixed_bfloat16" or "mixed_float16"; None follows
                 `gpucnn.use_precision`, whose default is float32. Another one than before makes captured steps void. A
                 model inside another one computes as the outer one does.
 
         Raises:
-            ValueError: unknown names, or a precision other than float32 for a model of float64.
+            ValueError: unknown names, a metric that the loss cannot have, or a precision other than float32 for a model
+                of float64.
         """
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"compile: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision not in (None, "float32") and self.dtype != "float32":
             raise ValueError(f"compile: precision {precision} is for models of dtype float32, this one is {self.dtype}")
-        self._metrics = check_metrics(metrics)
+        chosen = losses.get(loss)
+        self.metrics = get_metrics(metrics, chosen)
         self.configuration += 1
-        self._loss = losses.get(loss)
+        self._loss = chosen
         self._optimizer = optimizers.get(optimizer)
         kind = PRECISIONS[precision or "float32"]
         self._precision, self._mixed = precision, None if kind is None else MixedPrecision(kind, self.backend)
         if self.built:
             self._pack()
 
-    def train_step(self, x: Any, y: Any) -> Tensor:
-        """Take one step on a batch and return its loss; launches and nothing else when x and y are tensors."""
+    def train_step(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> Tensor:
+        """Take one step on a batch and return its loss; launches and nothing else when x, y and weights are tensors.
+
+        Args:
+            sample_weight, class_weight: as in `fit`.
+        """
         inputs = x if isinstance(x, Tensor) else as_tensor(x, self.backend, what="train_step: x")
-        return loop.train_on(self, inputs, y)
+        return loop.train_on(self, inputs, y, weight=weights.of_batch(sample_weight, class_weight, y, inputs))
 
     def fit(
         self,
@@ -295,8 +308,10 @@ class Model(Layer):
         epochs: int = 1,
         verbose: int = 1,
         *,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
     ) -> History:
         """Train.
 
@@ -309,43 +324,56 @@ class Model(Layer):
             batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
             epochs: at least 0.
             verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
-            validation_data: (x, y) evaluated after every epoch.
+            validation_data: (x, y) or (x, y, sample_weight), evaluated after every epoch.
             shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on
                 counting.
+            class_weight: {class: factor} of the samples of each class, at least 0; 1 for classes that are not named.
+                With one-hot targets the class is the largest one.
+            sample_weight: (N,) factors, at least 0; multiplied with those of the classes. A batch's loss is the sum of
+                weight * loss over its samples, divided by their number and not by the sum of the weights (Keras's
+                "sum_over_batch_size"). Metrics are not weighted.
 
         Returns:
-            History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
+            History whose `history` holds a list for each of loss, acc (where the loss has an accuracy), the metrics,
+            the same with val_ in front, seconds and images_per_second.
 
         Raises:
             ValueError: data, labels or sizes are wrong; nothing was changed then.
         """
         size, count = integer(batch_size, "fit: batch_size", 1), integer(epochs, "fit: epochs", 0)
         samples, labels = self._checked_data(x, y, "fit")
-        held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
+        classes = (self._output_shape or (None,))[-1] if self.loss.accuracy == "labels" else None
+        weight = weights.sample_weights(sample_weight, class_weight, y, len(samples), self.dtype, "fit", classes)
+        held = None if validation_data is None else self._held_out(*validation_data)
         self._require_optimizer()
         if count:
             self.optimizer.stretch_schedule(count * -(-len(samples) // size))
-        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
-
-        def validate() -> tuple[float, float]:
-            return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
-
+        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle, weight=weight)
+        validate = None if held is None else partial(loop.evaluate, self, *held[:2], size, held[2])
         numbers = range(self._epochs, self._epochs + count)
-        history = loop.run_epochs(runner, numbers, validate if held else None, Report(len(samples), verbose))
+        history = loop.run_epochs(runner, numbers, validate, Report(len(samples), verbose))
         self._epochs += count
         return history
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 32, *, return_dict: bool = False) -> Any:
-        """Compute the loss, and the accuracy if compiled with it, over a data set; nothing changes.
+    def evaluate(
+        self, x: Any, y: Any, batch_size: int = 32, *, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Compute the loss and the compiled metrics over a data set; nothing changes.
+
+        Args:
+            sample_weight: (N,) factors of the samples' losses, as in `fit`.
 
         Returns:
-            The loss, or [loss, accuracy]; with return_dict {"loss", "acc", "count"}.
+            The loss, or [loss, each metric]; with return_dict {"loss", "acc", each metric by name, "count"}, without
+            acc where the loss has no accuracy.
         """
         samples, labels = self._checked_data(x, y, "evaluate")
-        loss, accuracy, rows = loop.evaluate(self, samples, labels, integer(batch_size, "evaluate: batch_size", 1))
+        size = integer(batch_size, "evaluate: batch_size", 1)
+        weight = weights.sample_weights(sample_weight, None, y, len(samples), self.dtype, "evaluate")
+        found = loop.evaluate(self, samples, labels, size, weight)
         if return_dict:
-            return {"loss": loss, "acc": accuracy, "count": rows}
-        return [loss, accuracy] if self._metrics else loss
+            return found
+        return [found["loss"], *(found[m.name] for m in self.metrics)] if self.metrics else found["loss"]
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
         """Return the outputs for samples (N, …) as a host array (N, …)."""
@@ -379,6 +407,11 @@ class Model(Layer):
             raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
         target = y.numpy() if isinstance(y, Tensor) else y
         return samples, self.loss.prepare(target, self._output_shape or (), len(samples))
+
+    def _held_out(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        what = "fit: validation_data"
+        samples, labels = self._checked_data(x, y, what)
+        return samples, labels, weights.sample_weights(sample_weight, None, y, len(samples), self.dtype, what)
 
     def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""

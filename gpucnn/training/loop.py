@@ -28,11 +28,11 @@ LAUNCH_SECONDS = 0.25
 
 @dataclass
 class History:
-    """What `fit` returns: one value for each epoch under loss, acc, val_loss, val_acc, seconds."""
+    """What `fit` returns: one value for each epoch under loss, acc and the metrics, these with val_, and seconds."""
 
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=dict)
 
-    def append(self, row: dict[str, float]) -> None:
+    def append(self, row: dict[str, Any]) -> None:
         """Add an epoch."""
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
@@ -44,13 +44,22 @@ class EpochRunner:
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
+        weight: of the samples, (N,), or None.
         batch_size: rows of a step; the last batch of an epoch may be smaller and runs eagerly.
         seed: of the shuffles.
         shuffle: whether each epoch visits the samples in another order.
     """
 
     def __init__(
-        self, model: Network, x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, shuffle: bool
+        self,
+        model: Network,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        weight: np.ndarray | None = None,
     ) -> None:
         for buffer in model.optimizer.buffers:
             buffer.claim()
@@ -61,8 +70,8 @@ class EpochRunner:
         self._shuffle = shuffle
         self.steps, self._rest = divmod(len(x), self._batch)
         self._backend = model.backend
-        self._data = ResidentData(x, y, self._backend, model.dtype)
-        self._totals = Totals(self._backend)
+        self._data = ResidentData(x, y, self._backend, model.dtype, weight)
+        self._totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
         step = partial(_train_on_next, model, self._data, self._totals, self._batch)
         self._step = step
@@ -85,9 +94,9 @@ class EpochRunner:
             _train_on_next(self._model, self._data, self._totals, self._rest)
             yield self._rest
 
-    def read(self) -> tuple[float, float, int]:
-        """Return the epoch's mean loss, accuracy and rows so far."""
-        return self._totals.read()
+    def results(self) -> dict[str, Any]:
+        """Return what the epoch measured so far, by name, and the rows as "count"; see `Totals.results`."""
+        return self._totals.results(self._model.loss)
 
     def _prepare(self) -> None:
         """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
@@ -132,30 +141,41 @@ class EpochRunner:
 def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
-    train_on(model, x, y, totals)
+    train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
+def totals_for(model: Network) -> Totals:
+    """Return the sums of what a model measures."""
+    _, outputs = model.sample_shapes("totals")
+    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+
+
+def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-    loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
+    if totals is not None:
+        loss = totals.measure(model.loss, prediction, y, weight)
+    else:
+        loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
     loss.backward()
     model.optimizer.step()
     return loss
 
 
-def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> tuple[float, float, int]:
-    """Return mean loss, accuracy and rows over a data set, changing nothing."""
-    data = ResidentData(x, y, model.backend, model.dtype)
-    totals = Totals(model.backend)
+def evaluate(
+    model: Network, x: np.ndarray, y: np.ndarray, batch_size: int, weight: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return what is measured over a data set, by name, and its rows as "count", changing nothing."""
+    data = ResidentData(x, y, model.backend, model.dtype, weight)
+    totals = totals_for(model)
     with no_grad():
         for rows in _batches(len(x), batch_size):
-            batch, labels = data.take(rows)
+            batch, target = data.take(rows)
             with deferring():
                 prediction = model(batch, training=False)
-            totals.measure(model.loss, prediction, labels)
-    return totals.read()
+            totals.measure(model.loss, prediction, target, data.take_weight(rows))
+    return totals.results(model.loss)
 
 
 def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
@@ -172,7 +192,7 @@ def _batches(count: int, batch_size: int) -> Iterator[int]:
 
 
 def run_epochs(
-    runner: EpochRunner, epochs: range, validate: Callable[[], tuple[float, float]] | None, report: Any
+    runner: EpochRunner, epochs: range, validate: Callable[[], dict[str, Any]] | None, report: Any
 ) -> History:
     """Train and validate the numbered epochs; `report` shows progress (see training.report)."""
     history = History()
@@ -181,11 +201,11 @@ def run_epochs(
         with report.epoch(epoch, epochs.stop) as advance:
             for rows in runner.run(epoch):
                 advance(rows)
-        loss, accuracy, rows = runner.read()
+        row = runner.results()
         seconds = time.perf_counter() - begin
-        row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": rows / seconds}
+        row |= {"seconds": seconds, "images_per_second": row.pop("count") / seconds}
         if validate is not None:
-            row["val_loss"], row["val_acc"] = validate()
+            row |= {f"val_{name}": value for name, value in validate().items() if name != "count"}
         history.append(row)
         report.row(epoch, epochs.stop, row)
     return history

@@ -10,6 +10,7 @@ import numpy as np
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.losses import Loss
+from gpucnn.metrics import Metric
 from gpucnn.optimizers import Optimizer
 
 
@@ -27,11 +28,18 @@ class Network(Protocol):
         """What it is trained for."""
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss."""
+
+    @property
     def optimizer(self) -> Optimizer:
         """What changes its parameters."""
 
     def __call__(self, x: Any, *, training: bool | None = None) -> Tensor:
         """Compute the output of a batch."""
+
+    def sample_shapes(self, what: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of a sample and of its output."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return host copies of all parameters by name."""
