@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -102,28 +102,47 @@ def _parameter(spelled: str, entry: str, macros: Mapping[str, str]) -> Parameter
 
 @cache
 def _expanded(file: str) -> str:
-    folder = kernel_directory()
+    return expand(file, (kernel_directory(),))
+
+
+def expand(file: str, folders: Sequence[Path]) -> str:
+    """Return a kernel file with its quoted includes in their places, each once, and `#line` where files change.
+
+    Args:
+        file: a name in one of the folders.
+        folders: where it and what it includes are sought, in this order.
+
+    Raises:
+        KernelError: a file is not found, or not text.
+    """
     seen: set[str] = set()
 
-    def expand(name: str, includer: str) -> str:
+    def expanded(name: str, includer: str) -> str:
         if name in seen:
             return ""
         seen.add(name)
-        path = folder / name
-        if not path.is_file():
-            raise KernelError(f"{includer}: kernel file {name!r} not found in {folder}")
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is None:
+            raise KernelError(f"{includer}: kernel file {name!r} not found in {' or '.join(map(str, folders))}")
         rows = [f'#line 1 "{name}"']
-        for number, row in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, row in enumerate(_text(path).splitlines(), 1):
             include = _INCLUDE.match(row)
             if include:
-                rows += [expand(include[1], name), f'#line {number + 1} "{name}"']
+                rows += [expanded(include[1], name), f'#line {number + 1} "{name}"']
             elif row.strip() == "#pragma once":
                 rows.append("")
             else:
                 rows.append(row)
         return "\n".join(rows)
 
-    return expand(file, "compose") + "\n"
+    return expanded(file, "compose") + "\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KernelError(f"{path} cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=4096)

@@ -24,6 +24,8 @@ _ACCURACIES = {
     "binary_accuracy": ("binary",),
 }
 """Names of the accuracy, each with the kinds of losses that it is for."""
+_TOP_K = ("top_k", "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy")
+"""Names of the accuracy among Keras's five largest."""
 
 
 class Accumulator(Protocol):
@@ -242,7 +244,8 @@ def get(metrics: Any, loss: Loss) -> tuple[Metric, ...]:
 
     Args:
         metrics: one or several of "accuracy" ("acc", or Keras's sparse_categorical_, categorical_ and binary_accuracy),
-            "top_<k>_accuracy" (or top_k_categorical_accuracy: k = 5), "confusion_matrix", and Metric objects; or None.
+            "top_<k>_accuracy", "top_k" (k = 5, also Keras's top_k_categorical_accuracy), "confusion_matrix", and Metric
+            objects; or None.
         loss: of the model, which they must fit.
 
     Raises:
@@ -264,12 +267,12 @@ def _metric(metric: Any) -> Metric:
         return metric
     if metric in _ACCURACIES:
         return Accuracy(metric)
-    if metric in ("top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"):
+    if metric in _TOP_K:
         return TopKAccuracy()
     if metric == "confusion_matrix":
         return ConfusionMatrix()
     counted = re.fullmatch(r"top_([1-9]\d{0,8})_accuracy", metric) if isinstance(metric, str) else None
     if counted is None:
         known = ", ".join(_ACCURACIES)
-        raise ValueError(f"unknown metric {metric!r}; known: {known}, top_<k>_accuracy, confusion_matrix")
+        raise ValueError(f"unknown metric {metric!r}; known: {known}, top_k, top_<k>_accuracy, confusion_matrix")
     return TopKAccuracy(int(counted[1]))

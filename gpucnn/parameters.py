@@ -35,15 +35,27 @@ class Parameter(Tensor):
         name: for files and messages, e.g. "conv2d_1.weight".
         trainable: False keeps it unchanged and computes no gradient.
         decayed: whether weight decay applies (by habit to weights, not to biases).
+        narrowed: False shows it in its own type also while a model in mixed precision computes.
     """
 
-    __slots__ = ("_changed", "_copy", "_gradient", "_home", "_values", "decayed", "mixed", "name", "received", "stale")
+    __slots__ = (
+        "_changed", "_copy", "_gradient", "_home", "_values", "decayed", "mixed", "name", "narrowed", "received",
+        "stale",
+    )  # fmt: skip
 
     def __init__(
-        self, host: np.ndarray, backend: Backend, *, name: str = "", trainable: bool = True, decayed: bool = True
+        self,
+        host: np.ndarray,
+        backend: Backend,
+        *,
+        name: str = "",
+        trainable: bool = True,
+        decayed: bool = True,
+        narrowed: bool = True,
     ) -> None:
         dtypes.require_floating(host.dtype, f"parameter {name or host.shape}")
         self.mixed: MixedPrecision | None = None
+        self.narrowed = narrowed
         self._copy: Any = None
         super().__init__(backend.from_host(host), backend, trainable)
         self.name = name
@@ -57,7 +69,7 @@ class Parameter(Tensor):
     @property
     def _data(self) -> Any:
         """The values, or their 16-bit copy while the model that keeps one computes."""
-        return self._copy if self._is_lent() else self._values
+        return self._copy if self._is_lent() and self.narrowed else self._values
 
     @_data.setter
     def _data(self, values: Any) -> None:
@@ -135,9 +147,18 @@ class Parameter(Tensor):
     def traced(self) -> Tensor:
         if not self.requires_grad or not self._is_lent() or self.mixed is None:
             return self
-        copy = Tensor(self._copy, self.backend, True)
-        copy.node = Node((self,), self.mixed.widened, None)
-        return copy
+        if not self.narrowed and self.mixed.factors is None:
+            return self
+        seen = Tensor(self._data, self.backend, True)
+        seen.node = Node((self,), self.mixed.widened, None)
+        return seen
+
+    def blank(self, backend: Backend) -> Parameter:
+        """Return one like it on another backend, all zero."""
+        zeros = np.zeros(self.shape, dtypes.numpy_dtype(self._values.dtype.name))
+        return Parameter(
+            zeros, backend, name=self.name, trainable=self.trainable, decayed=self.decayed, narrowed=self.narrowed
+        )
 
     def gradient_target(self) -> Any:
         if not self.stale:
@@ -162,6 +183,40 @@ class Parameter(Tensor):
         buffer = self.buffer
         if buffer is not None:
             buffer.claim()
+
+
+class State(Parameter):
+    """Numbers that a layer changes as it computes while training, such as moving averages, and no optimizer ever does.
+
+    They are packed, moved, saved and counted with the parameters, as non-trainable ones, and have their own type also
+    in mixed precision.
+
+    Args:
+        host, backend, name: as Parameter.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, host: np.ndarray, backend: Backend, *, name: str = "") -> None:
+        super().__init__(host, backend, name=name, trainable=False, decayed=False, narrowed=False)
+
+    @property
+    def trainable(self) -> bool:
+        """False."""
+        return False
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if value:
+            raise ValueError(f"{self.label} is no parameter to train: its layer changes it")
+
+    def note_change(self) -> None:
+        """Count a change of the value by the layer."""
+        self._changed = next(_changes)
+
+    def blank(self, backend: Backend) -> State:
+        """Return one like it on another backend, all zero."""
+        return State(np.zeros(self.shape, dtypes.numpy_dtype(self._values.dtype.name)), backend, name=self.name)
 
 
 class ParameterBuffer:

@@ -1,15 +1,16 @@
 // activation.cu -- activations and their gradients, element by element.
 //
 // Computes  activation_forward: y = activation(x)
-//           activation_backward_input: dx = dy * activation', from saved = y (linear, relu, leaky_relu, sigmoid, tanh) or
-//           saved = x (gelu, silu); see activation.cuh
+//           activation_backward_input: dx = dy * activation', from saved = y (linear, relu, leaky_relu, sigmoid, tanh,
+//           elu, softplus) or saved = x (gelu, silu); see activation.cuh
 // Layout    y, x, dx, dy, saved: count elements of SPEC_T, contiguous, aligned to TUNE_WIDTH elements (at most 16 bytes)
 // Compiled  SPEC_*: ActivationSpec;  TUNE_WIDTH: elements a thread (1, 2, 4, 8);  TUNE_BLOCK: threads a block;  run time: count
 // Launch    grid (ceil(count / (TUNE_WIDTH * TUNE_BLOCK))), block (TUNE_BLOCK); one thread owns TUNE_WIDTH elements
 // Writes    every output element exactly once
 // Cost      2 (forward) or 3 (backward) arrays of traffic: memory bound
 // Tested    tests/operations/test_elementwise.py
-// Source    Hendrycks & Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415; Elfwing et al., arXiv:1702.03118 (silu)
+// Source    Hendrycks & Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415; Elfwing et al., arXiv:1702.03118 (silu);
+//           Clevert et al., arXiv:1511.07289 (elu)
 #include "activation.cuh"
 #include "pack.cuh"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_network import assert_same, batch, compiled, step_of
+from small_network import assert_same, batch, compiled, network, step_of
 
 import gpucnn
 import gpucnn.functional as F
@@ -19,6 +19,7 @@ from gpucnn.layers import Dense
 from gpucnn.losses import SparseCategoricalCrossentropy
 from gpucnn.optimizers import SGD, Adam
 from gpucnn.parameters import Parameter
+from gpucnn.schedules import Linear
 from gpucnn.training import loop
 from gpucnn.training.captured_step import CapturedStep
 
@@ -269,6 +270,34 @@ def test_a_model_compiled_anew_is_refused(capturing: Backend) -> None:
     model.compile(model.optimizer, SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(DeviceError, match=message):
         again(*batch(4))
+
+
+def test_a_model_compiled_in_another_precision_is_refused_in_a_loop_of_ones_own(capturing: Backend) -> None:
+    """The step reads neither the model's loss nor its optimizer, and the buffers stay."""
+    model, optimizer = network(), SGD(0.1)
+    optimizer.bind(model.parameters())
+
+    def step(x: Tensor, y: Tensor) -> None:
+        F.cross_entropy(model(x, training=True).logits, y).backward()
+        optimizer.step()
+
+    captured = gpucnn.capture(step)
+    for i in range(4):
+        captured(*batch(i))
+    model.compile(optimizer, precision="tf32")
+    with pytest.raises(DeviceError, match="Sequential was configured anew since it was captured; capture it again"):
+        captured(*batch(4))
+
+
+def test_a_schedule_without_length_is_refused_as_in_an_eager_step(capturing: Backend) -> None:
+    """The graph would go on with the rates that it had."""
+    model = compiled()
+    captured = gpucnn.capture(step_of(model))
+    for i in range(4):
+        captured(*batch(i))
+    model.optimizer.learning_rate = Linear(0.1)
+    with pytest.raises(DeviceError, match="the optimizer SGD was configured anew since it was captured"):
+        captured(*batch(4))
 
 
 def test_a_model_compiled_anew_while_it_is_fitted_is_refused(capturing: Backend) -> None:

@@ -181,6 +181,10 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "dropout_backward_input": lambda: (flat(), state()),
         "reduce_forward": lambda: (a(s.outer, s.length, s.inner),),
         "reduce_backward_input": lambda: (a(s.outer, s.inner),),
+        "batch_norm_forward": lambda: (a(s.rows, s.channels), *each(2)),
+        "batch_norm_update": lambda: (*each(2), a(s.rows, s.channels), *each(2), a(s.rows, s.channels), *each(2)),
+        "batch_norm_inference_forward": lambda: (a(s.rows, s.channels), *each(4)),
+        "batch_norm_backward_operands": lambda: (a(s.rows, s.channels), a(s.rows, s.channels), *each(3)),
         "softmax_forward": lambda: (a(s.rows, s.columns),),
         "softmax_backward_input": lambda: (a(s.rows, s.columns), a(s.rows, s.columns)),
         "cross_entropy_forward": lambda: of_rows(),
@@ -223,6 +227,9 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             flat("uint8"),
         ),
     }
+
+    def each(count: int) -> list[Any]:
+        return [a(s.channels, dtype=s.acc_dtype) for _ in range(count)]
 
     def steps() -> Any:
         return a(step_counts(s.count), dtype="int32")
@@ -345,7 +352,7 @@ def test_unknown_algorithms_are_refused_with_a_list(backend: Backend, operation:
         run(backend, operation, spec, algorithm="quick")
 
 
-SEVERAL = {"linear_backward_operands"}
+SEVERAL = {"batch_norm_backward_operands", "linear_backward_operands"}
 """Operations of several outputs, whose `out` is a tuple; their own tests give one."""
 WRITING = sorted(o for o in set(OPERATIONS) - SEVERAL if "out" in inspect.signature(METHODS[o]).parameters)
 

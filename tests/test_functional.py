@@ -302,14 +302,25 @@ def test_a_deferred_last_layer_has_the_same_loss_and_gradients(backend: Backend,
         x, w, b = (tensor(normal(*shape), requires_grad=True) for shape in ((4, 5), (3, 5), (3,)))
         with scope:
             y = F.softmax(F.linear(x, w, b))
-        assert y.logits is not None
-        if read != "nothing":
-            (y if read == "softmax" else y.logits).numpy()
-        loss = F.cross_entropy(y.logits, labels)
+            assert y.logits is not None
+            assert (y.logits.deferred is None) == isinstance(scope, nullcontext)
+            if read != "nothing":
+                (y if read == "softmax" else y.logits).numpy()
+            loss = F.cross_entropy(y.logits, labels)
         (loss if scale == 1.0 else loss * scale).backward()
         found.append([loss.numpy(), y.numpy(), *(backend.to_host(t.grad) for t in (x, w, b))])
     for now, later in zip(*found, strict=True):
         np.testing.assert_array_equal(now, later)
+
+
+def test_a_product_that_nothing_read_is_computed_before_its_weight_may_change(backend: Backend) -> None:
+    x, w = tensor(normal(4, 5)), tensor(normal(3, 5))
+    with deferring():
+        y, scores = F.linear(x, w), F.softmax(F.linear(x, w))
+    expected = F.linear(x, w).numpy()
+    backend.copy(w.data, np.zeros((3, 5)))
+    np.testing.assert_array_equal(y.numpy(), expected)
+    np.testing.assert_array_equal(scores.numpy(), F.softmax(expected).numpy())
 
 
 LABELS = np.array([2, 0, 1, 2])

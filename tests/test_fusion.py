@@ -13,7 +13,7 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Sequential, Tensor, tensor, zoo
 from gpucnn.backends import Backend
-from gpucnn.layers import Activation, AveragePooling2D, Conv2D, Flatten, Layer, MaxPool2D, ZeroPadding2D
+from gpucnn.layers import Activation, AveragePooling2D, Conv2D, Flatten, Layer, MaxPool2D, ReLU, ZeroPadding2D
 from gpucnn.layers.layer import Shape, surrounded
 from gpucnn.optimizers import SGD
 
@@ -30,6 +30,7 @@ FUSED: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
     "block": (lambda: [conv(), MaxPool2D(2)], [2]),
     "block_without_bias": (lambda: [conv(use_bias=False, padding="same"), MaxPool2D((3, 2))], [2]),
     "activation_behind": (lambda: [conv(activation=None), Activation("relu"), MaxPool2D(2, padding=0)], [3]),
+    "relu_layer_behind": (lambda: [conv(activation=None), ReLU(), MaxPool2D(2)], [3]),
     "linear_and_activation_behind": (lambda: [conv(activation="linear"), Activation("relu"), MaxPool2D(2)], [3]),
     "padding_in_front": (lambda: [ZeroPadding2D(((1, 0), (2, 3))), conv(padding=1), MaxPool2D(2)], [3]),
     "padding_in_front_of_same": (lambda: [ZeroPadding2D((1, 2)), conv(padding="same"), MaxPool2D(2, 2)], [3]),
@@ -41,6 +42,7 @@ FUSED: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
 APART: dict[str, Callable[[], list[Layer]]] = {
     "another_activation": lambda: [conv(activation="tanh"), MaxPool2D(2)],
     "no_activation": lambda: [conv(activation=None), MaxPool2D(2)],
+    "leaking_relu": lambda: [conv(activation=None), ReLU(negative_slope=0.1), MaxPool2D(2)],
     "relu_and_another": lambda: [conv(), Activation("tanh"), MaxPool2D(2)],
     "average": lambda: [conv(), AveragePooling2D(2)],
     "overlapping_windows": lambda: [conv(), MaxPool2D(3, 2)],

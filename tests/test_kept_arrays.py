@@ -38,6 +38,8 @@ KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[Any]]] = {
     "leaky_relu": (F.leaky_relu, [OUTPUT]),
     "sigmoid": (F.sigmoid, [OUTPUT]),
     "tanh": (F.tanh, [OUTPUT]),
+    "elu": (F.elu, [OUTPUT]),
+    "softplus": (F.softplus, [OUTPUT]),
     "gelu": (F.gelu, [INPUT]),
     "silu": (F.silu, [INPUT]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), [POOLED]),

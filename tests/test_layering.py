@@ -22,7 +22,7 @@ RANKS = (
     ("layers", "losses", "metrics", "optimizers", "datasets"),
     ("training",),
     ("model",),
-    ("zoo", "benchmarks", "cli"),
+    ("zoo", "benchmarks", "explain", "comparison", "kernel_check", "cli"),
 )
 """Lowest first. A module imports from lower ranks, and of its own rank only what stands to its left."""
 PLACE = {name: (rank, column) for rank, names in enumerate(RANKS) for column, name in enumerate(names)}

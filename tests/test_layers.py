@@ -14,16 +14,21 @@ import gpucnn.functional as F
 from gpucnn import Tensor, tensor
 from gpucnn.backends import Backend
 from gpucnn.layers import (
+    ELU,
     Activation,
     AveragePooling2D,
+    BatchNormalization,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
     Layer,
+    LeakyReLU,
     MaxPool2D,
     MaxPooling2D,
     MinPool2D,
+    ReLU,
+    Softmax,
     ZeroPadding2D,
 )
 from gpucnn.layers.layer import snake_case
@@ -68,6 +73,26 @@ CASES: dict[str, tuple[Callable[[], Layer], tuple[int, ...], Callable[[Any, Tens
     "flatten": (Flatten, (2, 3, 4), lambda layer, x: x.reshape(x.shape[0], 24), 0),
     "activation": (lambda: Activation("tanh"), (2, 3), lambda layer, x: F.tanh(x), 0),
     "activation_softmax": (lambda: Activation("softmax"), (2, 3), lambda layer, x: F.softmax(x), 0),
+    "activation_softplus": (lambda: Activation("softplus"), (2, 3), lambda layer, x: F.softplus(x), 0),
+    "relu": (ReLU, (2, 3), lambda layer, x: F.relu(x), 0),
+    "relu_leaking": (lambda: ReLU(negative_slope=0.2), (2, 3), lambda layer, x: F.leaky_relu(x, 0.2), 0),
+    "leaky_relu": (LeakyReLU, (2, 3), lambda layer, x: F.leaky_relu(x, 0.3), 0),
+    "elu": (lambda: ELU(0.5), (2, 3), lambda layer, x: F.elu(x, 0.5), 0),
+    "softmax": (Softmax, (2, 3), lambda layer, x: F.softmax(x), 0),
+    "batch_normalization": (
+        lambda: BatchNormalization(),
+        (4, 3, 2),
+        lambda layer, x: F.batch_norm(
+            x, layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta, epsilon=1e-3
+        ),
+        8,
+    ),
+    "batch_normalization_plain": (
+        lambda: BatchNormalization(center=False, scale=False, epsilon=0.1, moving_variance_initializer="zeros"),
+        (3,),
+        lambda layer, x: F.batch_norm(x, layer.moving_mean, layer.moving_variance, epsilon=0.1),
+        6,
+    ),
     "dropout": (lambda: Dropout(0.5), (7,), lambda layer, x: x, 0),
     "max": (lambda: MaxPool2D(), (5, 6, 2), lambda layer, x: F.max_pool2d(x, 2), 0),
     "max_same": (
@@ -113,8 +138,9 @@ def test_the_average_divides_by_the_pixels_of_the_image_as_keras_does(backend: B
 
 def test_names_of_keras() -> None:
     assert MaxPooling2D is MaxPool2D
-    assert [snake_case(n) for n in ("Conv2D", "MaxPooling2D", "ZeroPadding2D", "Dense", "AveragePooling2D")] == [
-        "conv2d", "max_pooling2d", "zero_padding2d", "dense", "average_pooling2d",
+    names = ("Conv2D", "MaxPooling2D", "ZeroPadding2D", "Dense", "AveragePooling2D", "ReLU", "DepthwiseConv2D")
+    assert [snake_case(n) for n in names] == [
+        "conv2d", "max_pooling2d", "zero_padding2d", "dense", "average_pooling2d", "re_lu", "depthwise_conv2d",
     ]  # fmt: skip
 
 
@@ -153,6 +179,13 @@ def test_initializers_may_be_chosen(backend: Backend) -> None:
         (lambda: Dense(0), "^Dense: units must be an integer from 1"),
         (lambda: Dense(3, "swish"), "unknown activation 'swish'"),
         (lambda: Activation("swish"), "unknown activation 'swish'"),
+        *((lambda a=a: ELU(a), "^ELU: alpha must be a number of at least 0, got") for a in (-1.0, math.nan, "1", True)),
+        (lambda: ReLU(negative_slope=-0.1), "^ReLU: negative_slope must be a number of at least 0, got -0.1$"),
+        (lambda: LeakyReLU(-0.1), "^LeakyReLU: negative_slope must be a number of at least 0, got -0.1$"),
+        (lambda: BatchNormalization(axis="last"), "^BatchNormalization: axis must be an integer, got 'last'$"),
+        (lambda: BatchNormalization(momentum=1.1), "^BatchNormalization: momentum must be from 0 to 1, got 1.1$"),
+        (lambda: BatchNormalization(epsilon=-1.0), "^BatchNormalization: epsilon must be from 0 to 1, got -1.0$"),
+        (lambda: Softmax(1.0), "^Softmax: axis must be an integer, got 1.0$"),
         (lambda: MaxPool2D(0), "^MaxPool2D: pool_size must be"),
         (lambda: MinPool2D(2, 0), "^MinPool2D: strides must be"),
         (lambda: AveragePooling2D(2, padding=-1), "^AveragePooling2D: padding must be an integer"),
@@ -181,6 +214,12 @@ def test_s2_s3_refusals_at_construction(make: Callable[[], Layer], message: str)
             r"^Dense: input must be rows of features, got shape \(5, 5, 1\); add Flatten\(\) before it$",
         ),
         (Dense(3), (0,), "input must be rows of features"),
+        (
+            Softmax(1),
+            (5, 3),
+            r"^Softmax: axis must be the last one, -1 or 2 for samples of shape \(5, 3\), got 1$",
+        ),
+        (BatchNormalization(1), (5, 3), r"^BatchNormalization: axis must be the last one, -1 or 2 for samples of"),
         (MaxPool2D(6), (5, 5, 1), "^max pooling: height of the output would be"),
         (ZeroPadding2D(1), (5, 5), r"(input must be images|x must be \(N,).*, got shape"),
     ],

@@ -106,6 +106,7 @@ def test_names_of_metrics() -> None:
     found = metrics.get(names, labels)
     assert [m.name for m in found] == ["acc", "top_3_accuracy", "top_5_accuracy", "confusion_matrix"]
     assert [m.k for m in found if isinstance(m, TopKAccuracy)] == [3, 5]
+    assert metrics.get("top_k", labels)[0].name == "top_5_accuracy"
     assert [m.name for m in metrics.get("binary_accuracy", binary)] == ["acc"]
     own = TopKAccuracy(2, "top_two")
     assert metrics.get(own, labels) == (own,) and metrics.get(None, labels) == metrics.get((), labels) == ()

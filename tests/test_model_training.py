@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from dense_network import compiled, points, same, small
 
 import gpucnn
 import gpucnn.functional as F
-from gpucnn import Sequential, tensor
+from gpucnn import Model, Sequential, Tensor, tensor
 from gpucnn.backends import Backend
 from gpucnn.datasets import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, MaxPool2D
 from gpucnn.losses import SparseCategoricalCrossentropy
-from gpucnn.optimizers import Adam
+from gpucnn.optimizers import SGD, Adam
+from gpucnn.schedules import Linear
 
 
 # -- fit ----------------------------------------------------------------------------------------------------------
@@ -60,6 +62,43 @@ def test_n5_n8_fit_refuses_before_any_update(
     with pytest.raises(error, match=message):
         model.fit(**{"x": x, "y": y, "verbose": 0} | change)
     assert same(model.state_dict(), before)
+
+
+def test_a_refused_fit_does_not_start_the_schedule_again() -> None:
+    with gpucnn.use_backend("numpy"):
+        model = small()
+        model.compile(SGD(Linear(0.1)))
+        x, y = points(12)
+        model.fit(x, y, batch_size=3, verbose=0)
+        rate = model.optimizer.rate
+        with pytest.raises(ValueError, match="^verbose must be"):
+            model.fit(x, y, batch_size=3, verbose=3)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(model.optimizer.buffers[0].claim).result()
+        with pytest.raises(RuntimeError, match="trained from two threads"):
+            model.fit(x, y, batch_size=3, verbose=0)
+        assert model.optimizer.rate == rate < 0.1
+
+
+def test_what_a_model_keeps_of_its_step_was_computed_before_the_update(backend: Backend) -> None:
+    """Also a head that the loss does not see, whose product would otherwise wait until something reads it."""
+
+    class TwoHeads(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.other = Dense(3, "softmax"), Dense(2)
+
+        def call(self, x: Tensor) -> Tensor:
+            self.seen = self.other(x)
+            return self.head(x)
+
+    model, (x, y) = TwoHeads(), points(6)
+    model.compile(SGD(0.5, weight_decay=0.5))
+    model.build((4,))
+    before = model.other.weight.numpy()
+    model.train_step(x, y)
+    np.testing.assert_allclose(model.seen.numpy(), x @ before.T, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(model.other.weight.numpy(), before)
 
 
 def test_n8_no_epochs_and_batches_beyond_the_set(backend: Backend) -> None:

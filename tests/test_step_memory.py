@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 from gpucnn.limits import limits_of
 from gpucnn.losses import Loss, SparseCategoricalCrossentropy
 from gpucnn.model import step_memory
+from gpucnn.model.twin import twin_of
 from gpucnn.optimizers import SGD, Adam
 from gpucnn.schedules import Cosine
 from gpucnn.specs import Conv2dSpec
@@ -45,6 +47,16 @@ def test_the_16_bit_copies_are_counted(backend: Backend, precision: str) -> None
     model = dense()
     model.compile("adam", precision=precision)
     assert step_memory(model, 7).parameters == 2 * 256 + 2 * 128 + 2 + (2 if precision == "mixed_float16" else 0)
+
+
+def test_a_twins_loss_scale_lives_where_the_twin_does(backend_of: Callable[[str], Backend]) -> None:
+    """A copy of an array of the model's own backend would be foreign to the twin's launches."""
+    model = dense()
+    model.compile("adam", precision="mixed_float16")
+    with gpucnn.use_backend(backend_of("emulated")):
+        twin = twin_of(model, backend_of("emulated"))
+        twin.train_step(np.ones((2, 5), np.float32), np.array([0, 1]))
+        assert twin.optimizer.steps_taken == 1 and model.optimizer.steps_taken == 0
 
 
 def test_the_peak_by_arithmetic(backend: Backend) -> None:
@@ -186,6 +198,13 @@ def test_summary_tells_it_when_asked(backend: Backend) -> None:
 class Nothing(Loss):
     def prepare(self, target: object, output_shape: tuple[int, ...], count: int) -> object:
         raise ValueError("not this")
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "binary_crossentropy", "mse"])
+def test_losses_of_targets_that_are_no_labels(backend: Backend, loss: str) -> None:
+    model = Sequential([Dense(3, "sigmoid" if loss.startswith("binary") else "softmax", input_shape=(5,))])
+    model.compile("sgd", loss)
+    assert step_memory(model, 7).layout.nbytes > 7 * (5 + 3 + 3) * 4, "samples, targets, outputs"
 
 
 def test_refusals(backend: Backend) -> None:

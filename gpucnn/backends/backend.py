@@ -21,6 +21,8 @@ from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    BatchNormGradientSpec,
+    BatchNormSpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
@@ -37,7 +39,7 @@ from gpucnn.specs import (
 )
 
 Gradients = tuple[Array | None, Array | None, Array | None]
-"""Of a layer's input, weight and bias."""
+"""Of a layer's input, weight and bias (of a normalisation: scale and shift)."""
 
 
 class Backend(TrainingContract):
@@ -310,3 +312,52 @@ class Backend(TrainingContract):
     @abstractmethod
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         """Gradient from the output y."""
+
+    @abstractmethod
+    def batch_norm_forward(
+        self, x: Array, gamma: Array | None, beta: Array | None, spec: BatchNormSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """x (rows, channels) normalised by the statistics of its rows, and these: mean and variance, (channels,)."""
+
+    @abstractmethod
+    def batch_norm_update(
+        self,
+        moving_mean: Array,
+        moving_variance: Array,
+        y: Array,
+        mean: Array,
+        variance: Array,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+    ) -> None:
+        """moving += rate * (statistic - moving); also writes batch_norm_forward's results."""
+
+    @abstractmethod
+    def batch_norm_inference_forward(
+        self,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """x (rows, channels) normalised by a given mean and variance."""
+
+    @abstractmethod
+    def batch_norm_backward_operands(
+        self,
+        dy: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        variance: Array,
+        spec: BatchNormGradientSpec,
+        *,
+        out: Gradients | None = None,
+    ) -> Gradients:
+        """Gradients of x, gamma and beta, None where the Spec does not want them."""

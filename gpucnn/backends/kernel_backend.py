@@ -10,7 +10,7 @@ import numpy as np
 
 from gpucnn import dtypes
 from gpucnn.backends.backend import Gradients
-from gpucnn.backends.kernel_training import TrainingKernels
+from gpucnn.backends.kernel_normalization import NormalizationKernels
 from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Device, Graph
@@ -37,7 +37,7 @@ from gpucnn.specs import (
 from gpucnn.specs.elementwise import MAX_AXES
 
 
-class KernelBackend(TrainingKernels):
+class KernelBackend(NormalizationKernels):
     """Operations as kernel launches.
 
     An operation with nothing to write returns its empty output without a launch; a sum over nothing returns zeros.

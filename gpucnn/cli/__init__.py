@@ -1,4 +1,4 @@
-"""The command line: `gpucnn train | evaluate | kernels | bench | info`."""
+"""The command line: `gpucnn --help` lists the commands."""
 
 from gpucnn.cli.group import main
 

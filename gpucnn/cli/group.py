@@ -12,7 +12,8 @@ import click
 from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
-_COMMANDS = {"train": "train", "evaluate": "evaluate", "kernels": "kernels", "bench": "bench", "info": "info"}
+_COMMANDS = ("train", "evaluate", "data", "explain", "compare", "check", "kernels", "bench", "info")
+"""Each a module of this folder, in the order of the help."""
 
 
 class _Commands(click.Group):
@@ -24,7 +25,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"gpucnn.cli.{_COMMANDS[cmd_name]}").command
+        command: click.Command = import_module(f"gpucnn.cli.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

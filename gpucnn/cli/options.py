@@ -10,11 +10,12 @@ import click
 import numpy as np
 
 from gpucnn import backends, zoo
-from gpucnn.datasets import digits, mnist
+from gpucnn.cli.data import data_dir_option
+from gpucnn.datasets import cifar10, digits, fashion_mnist, mnist
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATASETS = ("mnist", "digits")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
 MODELS = {"lenet5": zoo.lenet5}
 """Builders of the models that commands know, by name; they take (input_shape, classes)."""
 
@@ -40,12 +41,7 @@ def backend_option(command: F) -> F:
 
 def data_options(command: F) -> F:
     """Add --dataset and --data-dir."""
-    command = click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        envvar="GPUCNN_DATA_DIR",
-        help="Folder of the data set's files.",
-    )(command)
+    command = data_dir_option(command)
     return click.option(
         "--dataset", type=click.Choice(DATASETS), default="mnist", show_default=True, help="What to learn."
     )(command)
@@ -55,9 +51,13 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_dataset(name: str, data_dir: Path | None) -> tuple[Split, Split]:
-    """Return ((x_train, y_train), (x_test, y_test)), images uint8 (N, 28, 28).
+    """Return ((x_train, y_train), (x_test, y_test)), images uint8 (N, H, W), or (N, H, W, 3) of cifar10.
 
     Raises:
-        DataError: the files are missing or damaged.
+        DataError: the files are missing and cannot be downloaded, or are damaged.
     """
-    return digits.load_data() if name == "digits" else mnist.load_data(data_dir)
+    if name == "digits":
+        return digits.load_data()
+    if name == "cifar10":
+        return cifar10.load_data(data_dir)
+    return fashion_mnist.load_data(data_dir) if name == "fashion_mnist" else mnist.load_data(data_dir)

@@ -101,13 +101,17 @@ class GzipStream:
                 f"{self._path}: expected {total:,} bytes as its header says, found {self._size:,} compressed bytes, "
                 f"which cannot hold more than {self._size * _MAX_RATIO:,}: the file is truncated"
             )
-        largest = total + total // _GROWTH_DIVISOR + _GZIP_OVERHEAD
+        largest = self.allow(total)
         if self._size > largest:
             raise DataError(
                 f"{self._path}: expected at most {largest:,} compressed bytes for the {total:,} that its header says, "
                 f"found {self._size:,}: bytes trail the data"
             )
-        self._ration = largest
+
+    def allow(self, total: int) -> int:
+        """Let `total` bytes, and what compressing may add to them, be read; return that many compressed bytes."""
+        self._ration = total + total // _GROWTH_DIVISOR + _GZIP_OVERHEAD
+        return self._ration
 
     def expect_end(self) -> None:
         if self.read(1):

@@ -31,19 +31,21 @@ class Preparation:
 
     @classmethod
     def of(cls, images: np.ndarray, size: tuple[int, int]) -> Preparation:
-        """Return the preparation that fits a training set, uint8 (N, H, W)."""
+        """Return the preparation that fits a training set, uint8 (N, H, W) or (N, H, W, C)."""
         return cls(size, float(images.mean(dtype=np.float64)), float(images.std(dtype=np.float64)))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return uint8 images (N, H, W) as float32 (N, *size, 1).
+        """Return uint8 images (N, H, W) as float32 (N, *size, 1), or (N, H, W, C) as (N, *size, C).
 
         Raises:
             ValueError: the images are larger than the field.
         """
-        height, width = (field - pixels for field, pixels in zip(self.size, images.shape[1:], strict=True))
+        pictures = images[..., None] if images.ndim == 3 else images
+        _, rows, columns, _ = pictures.shape
+        height, width = self.size[0] - rows, self.size[1] - columns
         if min(height, width) < 0:
-            raise ValueError(f"images of {images.shape[1:]} pixels do not fit the field {self.size}")
+            raise ValueError(f"images of {(rows, columns)} pixels do not fit the field {self.size}")
         top, left = height // 2, width // 2
-        field = np.pad(images, ((0, 0), (top, height - top), (left, width - left)))[..., None]
+        field = np.pad(pictures, ((0, 0), (top, height - top), (left, width - left), (0, 0)))
         result: np.ndarray = (field.astype(np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
         return result

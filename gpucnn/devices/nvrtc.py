@@ -186,6 +186,13 @@ def _libraries() -> Iterator[tuple[int, str]]:
         yield from ((major, f"libnvrtc.so.{major}") for major in (13, 12))
 
 
+def header_folders(compiler: Nvrtc) -> tuple[str, ...]:
+    """Return where the toolkit's headers lie, such as `cuda_fp16.h`; those of the compiler's own version first."""
+    own = Path(compiler.path).parent.parent / "include"
+    found = [own, *(folder.parent / "include" for folder in _folders())]
+    return tuple(dict.fromkeys(str(folder) for folder in found if (folder / "cuda_fp16.h").is_file()))
+
+
 @cache
 def load(newest_major: int | None = None) -> Nvrtc:
     """Return the NVRTC to use: the newest major version found, at most `newest_major`.

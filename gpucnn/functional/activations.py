@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import ReferenceType, ref
 
 from gpucnn import dtypes
 from gpucnn.autograd import Deferred, Tensor, as_tensor, common_backend, record
 from gpucnn.specs import FUSED_ACTIVATIONS, ActivationSpec, SoftmaxSpec
 from gpucnn.specs.base import activation_number
 
-_deferring: ContextVar[bool] = ContextVar("gpucnn_deferring_softmax", default=False)
+_deferring: ContextVar[list[ReferenceType[Deferred]] | None] = ContextVar("gpucnn_deferring", default=None)
 
 
 def floating(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
@@ -31,28 +32,30 @@ def fused_name(name: str | None) -> tuple[str, str]:
     return (wanted, "linear") if wanted in FUSED_ACTIVATIONS else ("linear", wanted)
 
 
-def activation(x: Any, name: str | None, *, negative_slope: float = 0.01) -> Tensor:
+def activation(x: Any, name: str | None, *, negative_slope: float = 0.01, alpha: float = 1.0) -> Tensor:
     """Apply an activation by name, element by element.
 
-    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; gelu
-    x * Phi(x), exact; silu x * sigmoid(x). NaN is passed on.
+    linear x; relu max(x, 0); leaky_relu x or negative_slope * x below 0; sigmoid 1/(1 + exp(-x)); tanh; elu
+    x or alpha * (exp(x) - 1) below 0; softplus log(1 + exp(x)); gelu x * Phi(x), exact; silu x * sigmoid(x). NaN is
+    passed on.
 
     Args:
         x: floating tensor of any shape.
         name: one of the above; None is linear.
-        negative_slope: leaky_relu's.
+        negative_slope: leaky_relu's, at least 0.
+        alpha: elu's, at least 0.
 
     Returns:
         Tensor of x's shape. Gradient: x.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name; the slope or alpha is negative or not finite.
 
     >>> activation([[-1.0, 2.0]], "relu").numpy().tolist()
     [[0.0, 2.0]]
     """
     t = floating(x, "activation: x")
-    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(negative_slope))
+    spec = ActivationSpec(name or "linear", t.size, t.dtype, float(alpha if name == "elu" else negative_slope))
     if spec.kind == "linear":
         return t
     backend = t.backend
@@ -71,23 +74,23 @@ def activation(x: Any, name: str | None, *, negative_slope: float = 0.01) -> Ten
     return result
 
 
-def before_sigmoid(inputs: Sequence[Tensor | None], shape: tuple[int, ...], compute: Callable[[], Any]) -> Deferred:
-    """Return the logits of an operation that ends in a fused sigmoid, an array that is computed if a loss asks for it.
+def unless_changed(inputs: Sequence[Tensor | None], shape: tuple[int, ...], compute: Callable[[], Any]) -> Deferred:
+    """Return the result, or the logits, of an operation that ends in a fused sigmoid, computed when asked for.
 
     Args:
-        inputs: of the operation; RuntimeError where one of them has changed when the logits are asked for.
+        inputs: of the operation; RuntimeError where one of them has changed when its result is asked for.
         shape: of the result.
-        compute: the operation without the sigmoid.
+        compute: the operation, with the sigmoid or without.
     """
-    leaves = [(t, t.version) for t in inputs if t is not None]
+    versions = [(t, t.version) for t in inputs if t is not None]
 
-    def unless_changed() -> Any:
-        for t, version in leaves:
+    def checked() -> Any:
+        for t, version in versions:
             if t.version != version:
-                raise RuntimeError(f"sigmoid: {t.label} was changed before a loss asked for the logits; run it again")
+                raise RuntimeError(f"sigmoid: {t.label} was changed before its values were asked for; run it again")
         return compute()
 
-    return Deferred(shape, leaves[0][0].dtype, unless_changed)
+    return Deferred(shape, versions[0][0].dtype, checked)
 
 
 def relu(x: Any) -> Tensor:
@@ -108,6 +111,16 @@ def sigmoid(x: Any) -> Tensor:
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent; see `activation`."""
     return activation(x, "tanh")
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x, or alpha * (exp(x) - 1) below 0; see `activation`."""
+    return activation(x, "elu", alpha=alpha)
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)), without overflow; see `activation`."""
+    return activation(x, "softplus")
 
 
 def gelu(x: Any) -> Tensor:
@@ -143,19 +156,34 @@ def log_softmax(x: Any) -> Tensor:
 @contextmanager
 def deferring() -> Iterator[None]:
     """Compute a softmax or sigmoid, or a dense layer's product without activation, made inside the `with` block in this
-    thread or task only when something reads it: a loss starts from the logits, and may compute them itself. Nothing
-    that they are computed from may change before that.
+    thread or task only when something reads it: a loss starts from the logits, and may compute them itself.
+
+    A product that is still to be computed at the end of the block is computed then, if anything holds it: an optimizer
+    may change the weight afterwards. No parameter may change inside.
     """
-    token = _deferring.set(True)
+    products: list[ReferenceType[Deferred]] = []
+    token = _deferring.set(products)
     try:
         yield
     finally:
         _deferring.reset(token)
+    for reference in products:
+        product = reference()
+        if product is not None:
+            product.array()
 
 
 def is_deferring() -> bool:
     """Say whether results may be computed later; see `deferring`."""
-    return _deferring.get()
+    return _deferring.get() is not None
+
+
+def until_the_end(product: Deferred) -> Deferred:
+    """Return a product that `deferring` computes at the end of its block at the latest."""
+    products = _deferring.get()
+    if products is not None:
+        products.append(ref(product))
+    return product
 
 
 def _softmax(x: Any, log: bool) -> Tensor:

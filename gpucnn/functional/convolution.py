@@ -9,7 +9,7 @@ from typing import Any
 
 from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import before_sigmoid, floating, fused_name, is_deferring
+from gpucnn.functional.activations import floating, fused_name, is_deferring, unless_changed
 from gpucnn.precision import precision_for
 from gpucnn.specs import ActivationSpec, Conv2dSpec, Pad2dSpec
 from gpucnn.specs.base import image_shape, pads, pair
@@ -116,11 +116,8 @@ def _conv2d(
     def compute() -> Any:
         return backend.conv2d_forward(source, filters, added, spec, algorithm=algorithm)
 
-    y: Any
-    if later:
-        y = before_sigmoid((x, weight, bias), spec.y_shape, compute)
-    else:
-        y = Deferred(spec.y_shape, spec.dtype, compute) if sigmoid and is_deferring() else compute()
+    later = later or (sigmoid and is_deferring())
+    y: Any = unless_changed((x, weight, bias), spec.y_shape, compute) if later else compute()
     wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     epilogue = ActivationSpec(spec.activation, math.prod(spec.y_shape), spec.dtype, spec.slope)
     images = source if wanted[1] else None

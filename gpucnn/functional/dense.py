@@ -8,7 +8,7 @@ from typing import Any
 
 from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import before_sigmoid, floating, fused_name, is_deferring
+from gpucnn.functional.activations import floating, fused_name, is_deferring, unless_changed, until_the_end
 from gpucnn.precision import precision_for
 from gpucnn.specs import LinearCrossEntropySpec, LinearSpec, MatmulSpec
 
@@ -83,12 +83,10 @@ def _linear(
     def compute() -> Any:
         return backend.matmul_forward(rows, filters, added, spec, algorithm=algorithm)
 
-    if later:
-        y: Any = before_sigmoid((x, weight, bias), spec.y_shape, compute)
-    elif is_deferring() and sigmoid:
-        y = Deferred(spec.y_shape, x.dtype, compute)
+    if later or (sigmoid and is_deferring()):
+        y: Any = unless_changed((x, weight, bias), spec.y_shape, compute)
     elif is_deferring() and algorithm is None and LinearCrossEntropySpec.worthwhile(spec):
-        y = Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec))
+        y = until_the_end(Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec)))
     else:
         y = compute()
     of_input, of_weight = x.requires_grad, weight.requires_grad or (bias is not None and bias.requires_grad)

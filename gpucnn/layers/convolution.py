@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gpucnn.autograd import Tensor
-from gpucnn.functional import activation as apply_activation
-from gpucnn.functional import conv2d, softmax
+from gpucnn.functional import conv2d
+from gpucnn.layers.activations import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, Shape
-from gpucnn.mixed_precision import lent
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
-from gpucnn.specs.base import activation_number, check_padding, integer, pair
+from gpucnn.specs.base import check_padding, integer, pair
 
 
 class Conv2D(Layer):
@@ -104,22 +103,3 @@ class Conv2D(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._spec(input_shape).y_shape[1:]
-
-
-def check_activation(name: str | None) -> None:
-    """Raise ValueError unless `name` is None, "softmax" or an activation of `functional.activation`."""
-    if name not in (None, "softmax"):
-        activation_number(name)
-
-
-def split_softmax(name: str | None) -> tuple[str | None, str | None]:
-    """Split an activation into what the layer's operation may apply and what must follow it."""
-    return (None, name) if name == "softmax" else (name, None)
-
-
-def activate(x: Tensor, name: str | None) -> Tensor:
-    """Apply an activation or softmax by name; softmax in float32 also where the model computes in 16 bits."""
-    if name != "softmax":
-        return apply_activation(x, name)
-    mixed = lent()
-    return softmax(x if mixed is None else mixed.leave(x))

@@ -1,4 +1,4 @@
-"""Dense, Flatten, Activation, Dropout, ZeroPadding2D."""
+"""Dense, Flatten, Dropout, ZeroPadding2D."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import dropout, linear, pad2d
-from gpucnn.layers.convolution import activate, check_activation, split_softmax
+from gpucnn.layers.activations import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, Shape, surroundings
 from gpucnn.parameters import Parameter
 from gpucnn.specs.base import integer, pads
@@ -75,21 +75,6 @@ class Flatten(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
-
-
-class Activation(Layer):
-    """Apply an activation, or "softmax" along the last axis, by name; see `gpucnn.functional.activation`."""
-
-    def __init__(self, activation: str, *, name: str | None = None, input_shape: Shape | None = None) -> None:
-        super().__init__(name=name, input_shape=input_shape)
-        check_activation(activation)
-        self.activation = activation
-
-    def call(self, x: Tensor) -> Tensor:
-        return activate(x, self.activation)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
 
 _STREAMS_OF_A_CALL = 2**16

@@ -10,12 +10,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from gpucnn import dtypes, initializers
 from gpucnn.autograd import Tensor, as_tensor
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.mixed_precision import lent
-from gpucnn.parameters import Parameter
+from gpucnn.parameters import Parameter, State
 
 Shape = tuple[int, ...]
 """A shape without its batch axis."""
@@ -89,8 +91,24 @@ class Layer:
         """Return the shape of one output; ValueError when the input does not fit."""
         raise TypeError(f"{type(self).__name__} does not define output_shape(self, input_shape)")
 
-    def add_parameter(self, attribute: str, shape: Shape, initializer: Any, *, decayed: bool) -> Parameter:
-        """Make a parameter, drawn on the host, and assign it to an attribute."""
+    def add_parameter(
+        self, attribute: str, shape: Shape, initializer: Any, *, decayed: bool, narrowed: bool = True
+    ) -> Parameter:
+        """Make a parameter, drawn on the host, and assign it to an attribute; see `gpucnn.parameters.Parameter`."""
+        values, backend = self._drawn(attribute, shape, initializer)
+        parameter = Parameter(
+            values, backend, name=attribute, trainable=self._trainable, decayed=decayed, narrowed=narrowed
+        )
+        setattr(self, attribute, parameter)
+        return parameter
+
+    def add_state(self, attribute: str, shape: Shape, initializer: Any) -> State:
+        """Make numbers that the layer changes itself, and assign them to an attribute; see `State`."""
+        state = State(*self._drawn(attribute, shape, initializer), name=attribute)
+        setattr(self, attribute, state)
+        return state
+
+    def _drawn(self, attribute: str, shape: Shape, initializer: Any) -> tuple[np.ndarray, Backend]:
         around = surroundings()
         generator = around.generator if around else spawn()
         backend = around.backend if around else get_backend()
@@ -98,15 +116,7 @@ class Layer:
         values = initializers.get(initializer)(generator.host(generator.next_stream()), shape)
         if values.shape != shape:
             raise ValueError(f"initializer of {attribute} returned shape {values.shape}, expected {shape}")
-        parameter = Parameter(
-            values.astype(dtypes.numpy_dtype(dtype)),
-            backend,
-            name=attribute,
-            trainable=self._trainable,
-            decayed=decayed,
-        )
-        setattr(self, attribute, parameter)
-        return parameter
+        return values.astype(dtypes.numpy_dtype(dtype)), backend
 
     # -- for users --------------------------------------------------------------------------------------------------
     def __call__(self, x: Any) -> Tensor:
@@ -178,7 +188,8 @@ class Layer:
         for layer in self.layers_inside():
             layer._trainable = bool(value)
             for parameter in layer.own_parameters().values():
-                parameter.trainable = bool(value)
+                if not isinstance(parameter, State):
+                    parameter.trainable = bool(value)
 
 
 def snake_case(name: str) -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d_relu_max_pool2d
-from gpucnn.layers import Activation, Conv2D, Layer, MaxPool2D, ZeroPadding2D
+from gpucnn.layers import Activation, Conv2D, Layer, MaxPool2D, ReLU, ZeroPadding2D
 from gpucnn.layers.layer import Shape
 from gpucnn.specs import ConvPool2dSpec
 from gpucnn.specs.base import Pads, pads
@@ -58,8 +58,10 @@ def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
 def _pooling(convolution: Conv2D, behind: Sequence[Layer]) -> tuple[int, MaxPool2D] | None:
     """Return how many layers behind a convolution a block takes, and its pooling; None where there is no block."""
     activation, count = convolution.activation, 0
-    if activation in (None, "linear") and behind and type(behind[0]) is Activation:
-        activation, count = behind[0].activation, 1
+    if activation in (None, "linear") and behind:
+        first = behind[0]
+        if type(first) is Activation or (type(first) is ReLU and not first.negative_slope):
+            activation, count = "relu" if isinstance(first, ReLU) else first.activation, 1
     pool = behind[count] if len(behind) > count else None
     if activation != "relu" or type(pool) is not MaxPool2D or pool.strides != pool.pool_size:
         return None

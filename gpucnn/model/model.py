@@ -167,6 +167,7 @@ class Model(Layer):
 
     def _compute(self, x: Tensor) -> Tensor:
         """Call in the compiled precision."""
+        depend_on(self)
         if self._mixed is not None:
             with self._mixed.lend():
                 return self._mixed.leave(self.call(self._mixed.enter(x)))
@@ -346,12 +347,13 @@ class Model(Layer):
         weight = weights.sample_weights(sample_weight, class_weight, y, len(samples), self.dtype, "fit", classes)
         held = None if validation_data is None else self._held_out(*validation_data)
         self._require_optimizer()
+        report = Report(len(samples), verbose)
+        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle, weight=weight)
         if count:
             self.optimizer.stretch_schedule(count * -(-len(samples) // size))
-        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle, weight=weight)
         validate = None if held is None else partial(loop.evaluate, self, *held[:2], size, held[2])
         numbers = range(self._epochs, self._epochs + count)
-        history = loop.run_epochs(runner, numbers, validate, Report(len(samples), verbose))
+        history = loop.run_epochs(runner, numbers, validate, report)
         self._epochs += count
         return history
 

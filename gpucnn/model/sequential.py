@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gpucnn.autograd import Tensor
 from gpucnn.layers import Layer
@@ -69,12 +69,20 @@ class Sequential(Model):
     def call(self, x: Tensor) -> Tensor:
         at, mixed = 0, lent()
         while at < len(self.layers):
-            fused = fusion.match(self.layers[at:], x.shape[1:])
-            if fused and mixed:
-                x = mixed.enter(x)
-            x = fused.run(x) if fused else self.layers[at](x)
-            at += fused.count if fused else 1
+            group, run = self.stage(at, x.shape[1:])
+            x = run(mixed.enter(x) if len(group) > 1 and mixed else x)
+            at += len(group)
         return x
+
+    def stage(self, at: int, shape: Shape) -> tuple[list[Layer], Callable[[Tensor], Tensor]]:
+        """Return the layers that run as one operation from a place in `layers` on, one or several, and what runs them.
+
+        Args:
+            at: place of the first, from 0.
+            shape: of one sample of its input.
+        """
+        fused = fusion.match(self.layers[at:], shape)
+        return (self.layers[at : at + fused.count], fused.run) if fused else ([self.layers[at]], self.layers[at])
 
     def fused_layers(self) -> list[tuple[str, ...]]:
         """Return the names of the layers that run as one operation, for each such group; see `gpucnn.model.fusion`.
@@ -85,9 +93,8 @@ class Sequential(Model):
         self._require_built("fused_layers")
         groups, shape, at = [], self._sample_shape or (), 0
         while at < len(self.layers):
-            fused = fusion.match(self.layers[at:], shape)
-            group = self.layers[at : at + (fused.count if fused else 1)]
-            if fused:
+            group, _ = self.stage(at, shape)
+            if len(group) > 1:
                 groups.append(tuple(layer.label for layer in group))
             for layer in group:
                 shape = layer.output_shape(shape)

@@ -28,6 +28,8 @@ def twin_of(model: Model, backend: Backend) -> Model:
                 memo[id(item)] = _zeros_like(item, backend)
         if isinstance(layer, Model):
             memo |= {id(layer._buffers): (), id(layer._generator): Generator(0)}
+            if layer._mixed is not None:
+                memo[id(layer._mixed)] = layer._mixed.on(backend)
             if layer._optimizer is not None:
                 memo[id(layer._optimizer)] = layer._optimizer.unbound()
     memo.pop(id(None), None)
@@ -37,7 +39,7 @@ def twin_of(model: Model, backend: Backend) -> Model:
 
 
 def _zeros_like(t: Tensor, backend: Backend) -> Tensor:
-    zeros = np.zeros(t.shape, dtypes.numpy_dtype(t.dtype))
     if isinstance(t, Parameter):
-        return Parameter(zeros, backend, name=t.name, trainable=t.trainable, decayed=t.decayed)
+        return t.blank(backend)
+    zeros = np.zeros(t.shape, dtypes.numpy_dtype(t.dtype))
     return Tensor(backend.from_host(zeros), backend, t.requires_grad)

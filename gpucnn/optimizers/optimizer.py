@@ -129,7 +129,7 @@ class Optimizer:
 
     @property
     def steps_taken(self) -> int:
-        """How often `step` was called since the parameters were bound; waits for the device."""
+        """Steps since the parameters were bound, without those that mixed precision skipped; waits for the device."""
         return int(self._backend.to_host(self._steps[0][:1])[0]) if self.buffers else 0
 
     @property
@@ -300,8 +300,14 @@ class Optimizer:
         return self._table
 
     def _write_rates(self) -> None:
-        """Copy the table of rates to device memory, in place where it fits: captured steps read it there."""
-        if not self.buffers or self._table is None:
+        """Copy the table of rates to device memory, in place where it fits: captured steps read it there.
+
+        Where there is none yet, a captured step would go on with the last one: it is void.
+        """
+        if not self.buffers:
+            return
+        if self._table is None:
+            self.configuration += 1
             return
         table = self._table
         for i, buffer in enumerate(self.buffers):

@@ -67,11 +67,13 @@ class _Tile:
 def conv_pool2d_forward(spec: ConvPool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
     """Yield plans of the block forward, by the filters of a thread."""
     summation = f"{spec.acc_dtype} multiply-adds in the order r, s, c"
-    widest = min(_FILTERS_OF_A_THREAD, key=lambda filters: ceil_div(spec.k, filters) * filters)
+    bytes_of_filter = spec.r * spec.s * spec.c * _item(spec)
+    usable = [n for n in _FILTERS_OF_A_THREAD if n * bytes_of_filter <= _FILTER_BYTES]
+    widest = min(usable, key=lambda filters: ceil_div(spec.k, filters) * filters)
     found: list[tuple[int, Plan]] = []
     for filters in dict.fromkeys((widest, 4)):
-        bytes_of_group = spec.r * spec.s * spec.c * filters * _item(spec)
-        groups = max(min(ceil_div(spec.k, filters), _FILTER_BYTES // bytes_of_group), 1)
+        bytes_of_group = filters * bytes_of_filter
+        groups = min(ceil_div(spec.k, filters), _FILTER_BYTES // bytes_of_group)
         tile = _Tile.of(spec, groups * bytes_of_group, 0)
         items = tile.rows * tile.columns * groups
         threads = min(ceil_div(items, WARP) * WARP, BLOCK)

@@ -1,6 +1,7 @@
 """Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
 
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
+from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import (
@@ -30,8 +31,8 @@ from gpucnn.specs.rows import (
 
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArgmaxSpec", "ArraySpec",
-    "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConfusionSpec", "Conv2dSpec", "ConvPool2dSpec",
-    "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec",
-    "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec",
-    "SoftmaxSpec", "Spec",
+    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConfusionSpec",
+    "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
+    "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
+    "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

@@ -14,10 +14,10 @@ from gpucnn import dtypes
 MAX_ELEMENTS = 2**31 - 1
 S = TypeVar("S", bound="Spec")
 
-ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu")
+ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "gelu", "silu")
 """Activations in the order of their SPEC_ACTIVATION number in `kernels/activation.cuh`."""
 
-FUSED_ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
+FUSED_ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus")
 """Activations whose derivative follows from their output: an epilogue may apply them and keep only the output."""
 
 
@@ -190,6 +190,11 @@ def activation_number(name: str) -> int:
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS.index(name)
+
+
+def default_slope(activation: str) -> float:
+    """Return the slope that an activation has by default: elu's alpha is 1, leaky_relu's slope 0.01."""
+    return 1.0 if activation == "elu" else 0.01
 
 
 def epilogue_macros(bias: bool, activation: str, slope: float, acc_dtype: str) -> dict[str, object]:

@@ -52,7 +52,7 @@ class Conv2dSpec(base.Spec):
         flip: bool = False,
         bias: bool = False,
         activation: str = "linear",
-        slope: float = 0.01,
+        slope: float | None = None,
         precision: str = "float32",
     ) -> Conv2dSpec:
         """Validate the arguments of a convolution.
@@ -78,8 +78,9 @@ class Conv2dSpec(base.Spec):
         base.activation_number(activation)
         if activation not in base.FUSED_ACTIVATIONS:
             raise ValueError(f"conv2d: {activation} cannot be fused; fused: {', '.join(base.FUSED_ACTIVATIONS)}")
+        given = base.default_slope(activation) if slope is None else slope
         spec = cls(
-            n, h, w, c, k, r, s, stride2, ends, dilation2, number, bool(flip), bias, activation, slope, dtype, precision
+            n, h, w, c, k, r, s, stride2, ends, dilation2, number, bool(flip), bias, activation, given, dtype, precision
         )
         base.output_size("conv2d", "height", h, ends[0], ends[1], r, stride2[0], dilation2[0])
         base.output_size("conv2d", "width", w, ends[2], ends[3], s, stride2[1], dilation2[1])

@@ -16,13 +16,11 @@ from gpucnn.specs import base
 BINARY_KINDS = ("add", "subtract", "multiply", "divide")
 MAX_AXES = 4
 SCALAR_KINDS = ("add", "multiply", "subtract_from", "divide_into", "power")
-OUTPUT_GRADIENT = ("relu", "leaky_relu", "sigmoid", "tanh")
-"""Activations whose backward pass is given the output; the others (gelu, silu) are given the input."""
 
 
 @dataclass(frozen=True)
 class ActivationSpec(base.Spec):
-    """y = activation(x), `count` elements; `slope` is leaky_relu's for x < 0. relu, leaky_relu pass NaN on."""
+    """y = activation(x), `count` elements; `slope` is leaky_relu's for x < 0, and elu's alpha. NaN is passed on."""
 
     kind: str
     count: int
@@ -33,11 +31,13 @@ class ActivationSpec(base.Spec):
 
     def __post_init__(self) -> None:
         base.activation_number(self.kind)
+        if not 0.0 <= self.slope < math.inf:
+            raise ValueError(f"{self.kind}: the slope (elu: alpha) must be finite and at least 0, got {self.slope!r}")
 
     @property
     def saves_output(self) -> bool:
         """Whether the backward pass needs the output (else the input)."""
-        return self.kind in OUTPUT_GRADIENT
+        return self.kind in base.FUSED_ACTIVATIONS
 
     def sizes(self) -> Mapping[str, object]:
         """Return the SPEC_* macros."""

@@ -42,7 +42,7 @@ class MatmulSpec(base.Spec):
         transpose_b: bool = False,
         bias: bool = False,
         activation: str = "linear",
-        slope: float = 0.01,
+        slope: float | None = None,
         precision: str = "float32",
         what: str = "matmul",
     ) -> MatmulSpec:
@@ -59,7 +59,8 @@ class MatmulSpec(base.Spec):
             base.activation_number(activation)
             raise ValueError(f"{what}: {activation} cannot be fused; fused: {', '.join(base.FUSED_ACTIVATIONS)}")
         base.check_precision(precision, dtype, what)
-        return cls(m, n, k, transpose_a, transpose_b, bias, activation, slope, dtype, precision)
+        given = base.default_slope(activation) if slope is None else slope
+        return cls(m, n, k, transpose_a, transpose_b, bias, activation, given, dtype, precision)
 
     @property
     def y_shape(self) -> tuple[int, int]:

@@ -154,10 +154,10 @@ def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, we
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-    if totals is not None:
-        loss = totals.measure(model.loss, prediction, y, weight)
-    else:
-        loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
+        if totals is not None:
+            loss = totals.measure(model.loss, prediction, y, weight)
+        else:
+            loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
     loss.backward()
     model.optimizer.step()
     return loss
@@ -174,7 +174,7 @@ def evaluate(
             batch, target = data.take(rows)
             with deferring():
                 prediction = model(batch, training=False)
-            totals.measure(model.loss, prediction, target, data.take_weight(rows))
+                totals.measure(model.loss, prediction, target, data.take_weight(rows))
     return totals.results(model.loss)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec
 
 COUNTS = (1, 2, 3, 31, 32, 33, 255, 256, 257, 511, 513, 1023, 1025, 2047, 2049, 10007)
-ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu")
+ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "gelu", "silu")
 
 
 def _activation(kind: str, count: int, slope: float = 0.01) -> Callable[[str], ActivationSpec]:
@@ -19,6 +19,7 @@ ACTIVATION = {
     **{f"relu_{count}": _activation("relu", count) for count in COUNTS},
     "leaky_relu_steep": _activation("leaky_relu", 300, 0.3),
     "leaky_relu_flat": _activation("leaky_relu", 300, 0.0),
+    "elu_one": _activation("elu", 300, 1.0),
 }
 
 _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

@@ -50,7 +50,7 @@ def train(small_mnist: Path, run_dir: Path, *more: object) -> Result:
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for name in ("train", "evaluate", "kernels", "bench", "info"):
+    for name in ("train", "evaluate", "data", "explain", "compare", "check", "kernels", "bench", "info"):
         assert name in result.output
         assert run(name, "--help").exit_code == 0
 

@@ -32,6 +32,14 @@ def test_of_the_same_size_and_none_at_all() -> None:
     assert prepare(np.zeros((0, 2, 2), np.uint8)).shape == (0, 2, 2, 1)
 
 
+def test_colours_stay_the_last_axis() -> None:
+    images = np.arange(2 * 2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
+    found = Preparation((4, 4), 1.0, 2.0)(images)
+    assert found.shape == (2, 4, 4, 3)
+    np.testing.assert_array_equal(found[:, 1:3, 1:3], (images - 1.0) / 2)
+    np.testing.assert_array_equal(found[:, 0], np.full((2, 4, 3), -0.5))
+
+
 def test_what_cannot_be_prepared() -> None:
     with pytest.raises(ValueError, match=r"^images of \(28, 33\) pixels do not fit the field \(32, 32\)$"):
         Preparation((32, 32), 0.0, 1.0)(np.zeros((1, 28, 33), np.uint8))

@@ -83,12 +83,12 @@ def test_missing_files_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "data" / "mnist").mkdir()
     monkeypatch.setenv("GPUCNN_DATA_DIR", str(tmp_path / "data"))
     with pytest.raises(DataError, match="mnist: expected its four files together in one folder") as caught:
-        mnist.load_data()
+        mnist.load_data(download=False)
     message = str(caught.value)
     assert f"{tmp_path}/data (only {TRAIN_IMAGES}, {TRAIN_LABELS}, {TEST_IMAGES})" in message
     assert f"{tmp_path}/data/mnist (none of them)" in message
     assert f"{tmp_path}/cache/datasets (no such folder), {tmp_path}/cache/datasets/mnist (no such folder)" in message
-    assert "give the folder as data_dir or in GPUCNN_DATA_DIR" in message
+    assert f"put it in {tmp_path}/data/mnist, or give the folder as data_dir or in GPUCNN_DATA_DIR" in message
     assert (
         f"{TRAIN_IMAGES} (47,040,016 bytes, SHA-256 ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2f" in message
     )

@@ -34,12 +34,8 @@ def check_activation_backward(backend: Backend, spec: ActivationSpec) -> None:
     y = reference.activation(spec.kind, wide(x), spec.slope).astype(x.dtype)
     saved = y if spec.saves_output else x
     dx = backend.to_host(backend.activation_backward_input(backend.from_host(dy), backend.from_host(saved), spec))
-    if spec.saves_output and spec.kind in (
-        "sigmoid",
-        "tanh",
-    ):  # the derivative of the rounded output is what can be known
-        out = wide(y)
-        derivative = out * (1 - out) if spec.kind == "sigmoid" else 1 - out * out
+    if spec.kind in reference.DERIVATIVE_OF_OUTPUT:  # the derivative of the rounded output is what can be known
+        derivative = reference.DERIVATIVE_OF_OUTPUT[spec.kind](wide(y), spec.slope)
     else:
         derivative = reference.activation_derivative(spec.kind, wide(x), spec.slope)
     harness.compare(dx, wide(dy) * derivative, spec, spec.terms("activation_backward_input"))
@@ -79,7 +75,7 @@ def test_activation_of_nasty_values(backend, kind, dtype):
     harness.compare(y, reference.activation(kind, wide(x)), spec, spec.terms("activation_forward"))
 
 
-@pytest.mark.parametrize("kind", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("kind", cases.ACTIVATIONS)
 def test_activation_passes_nan_on_n1(backend, kind):
     x = np.array([np.nan, -1.0, 2.0, np.nan], np.float32)
     y = backend.to_host(backend.activation_forward(backend.from_host(x), ActivationSpec(kind, 4, "float32")))

@@ -71,6 +71,7 @@ EXTREMES = {
     "largest_patch": lambda dtype: ConvPool2dSpec.of((1, 40, 40, 128), (4, 1, 1, 128), 4, dtype),
     "most_filters": lambda dtype: ConvPool2dSpec.of((1, 40, 40, 1), (2048, 1, 1, 1), 2, dtype),
     "widest_filter": lambda dtype: ConvPool2dSpec.of((1, 40, 40, 32), (128, 1, 16, 32), (2, 1), dtype),
+    "largest_patch_and_filters": lambda dtype: ConvPool2dSpec.of((1, 2, 2, 512), (8, 1, 1, 512), 2, dtype),
     "tallest_filter": lambda dtype: ConvPool2dSpec.of((1, 600, 40, 1), (4, 512, 1, 1), 2, dtype),
     "large_images": lambda dtype: ConvPool2dSpec.of((1, 500, 500, 16), (64, 5, 5, 16), 2, dtype, padding="same"),
 }

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from cases import elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
+from cases import batch_norm, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
 
 from gpucnn import plans
 from gpucnn.kernel_source import compose
@@ -19,6 +19,8 @@ FAMILIES = {
     "fill_forward": elementwise.ARRAY, "accumulate_update": elementwise.ARRAY,
     "dropout_forward": random.DROPOUT, "dropout_backward_input": random.DROPOUT,
     "reduce_forward": reduce.REDUCE, "reduce_backward_input": reduce.REDUCE,
+    "batch_norm_forward": batch_norm.BATCH_NORM, "batch_norm_update": batch_norm.BATCH_NORM,
+    "batch_norm_inference_forward": batch_norm.BATCH_NORM, "batch_norm_backward_operands": batch_norm.GRADIENT,
     "softmax_forward": softmax.SOFTMAX, "softmax_backward_input": softmax.SOFTMAX,
     "cross_entropy_forward": loss.CROSS_ENTROPY, "cross_entropy_backward_logits": loss.CROSS_ENTROPY,
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
@@ -40,6 +42,7 @@ RUN_TIME = (
     "source_rows",
     "order_length",
     "stream",
+    "channels",
 )
 
 

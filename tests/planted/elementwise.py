@@ -41,6 +41,20 @@ DEFECTS = [
     ("sigmoid of the absolute value", _ACTIVATION, "(x < A(0) ? decayed : A(1))", "A(1)"),
     ("sigmoid gradient unfinished", _ACTIVATION, "dy * y * (A(1) - y)", "dy * y"),
     ("tanh gradient without the square", _ACTIVATION, "dy * (A(1) - y * y)", "dy * (A(1) - y)"),
+    ("elu without its alpha", _ACTIVATION, "slope * exponential_minus_1(x)", "exponential_minus_1(x)"),
+    ("elu gradient without its alpha", _ACTIVATION, "dy * (y + slope)", "dy * (y + A(1))"),
+    (
+        "softplus that overflows",
+        _ACTIVATION,
+        "return x <= A(0) ? rest : x + rest;",
+        "return logarithm_of_1_plus(exponential(x));",
+    ),
+    (
+        "softplus gradient of the wrong sign",
+        _ACTIVATION,
+        "dy * -exponential_minus_1(-y)",
+        "dy * exponential_minus_1(y)",
+    ),
     (
         "gelu by tanh",
         _ACTIVATION,

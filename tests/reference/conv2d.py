@@ -17,6 +17,8 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "leaky_relu": lambda z, slope: np.where(z < 0, slope * z, z),
     "sigmoid": lambda z, slope: 1 / (1 + np.exp(-z)),
     "tanh": lambda z, slope: np.tanh(z),
+    "elu": lambda z, slope: np.where(z < 0, slope * np.expm1(z), z),
+    "softplus": lambda z, slope: np.logaddexp(0, z),
 }
 
 

@@ -28,6 +28,10 @@ def activation(kind: str, x: np.ndarray, slope: float = 0.01) -> np.ndarray:
             return 1.0 / (1.0 + np.exp(-x))
         if kind == "tanh":
             return np.tanh(x)
+        if kind == "elu":
+            return np.where(x < 0, slope * np.expm1(x), x)
+        if kind == "softplus":
+            return np.logaddexp(0.0, x)
         if kind == "gelu":
             return x * 0.5 * (1.0 + _erf(x / math.sqrt(2.0)))
         if kind == "silu":
@@ -49,6 +53,10 @@ def activation_derivative(kind: str, x: np.ndarray, slope: float = 0.01) -> np.n
             return s * (1.0 - s)
         if kind == "tanh":
             return 1.0 - np.tanh(x) ** 2
+        if kind == "elu":
+            return np.where(x <= 0, slope * np.exp(x), 1.0)
+        if kind == "softplus":
+            return 1.0 / (1.0 + np.exp(-x))
         if kind == "gelu":
             return 0.5 * (1.0 + _erf(x / math.sqrt(2.0))) + x * np.exp(-x * x / 2.0) / math.sqrt(2.0 * math.pi)
         if kind == "silu":
@@ -57,6 +65,15 @@ def activation_derivative(kind: str, x: np.ndarray, slope: float = 0.01) -> np.n
         if kind == "linear":
             return np.ones_like(x)
     raise ValueError(kind)
+
+
+DERIVATIVE_OF_OUTPUT: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "sigmoid": lambda y, slope: y * (1.0 - y),
+    "tanh": lambda y, slope: 1.0 - y * y,
+    "elu": lambda y, slope: np.where(y <= 0, y + slope, 1.0),
+    "softplus": lambda y, slope: 1.0 - np.exp(-y),
+}
+"""d activation / dx from y, where the rounding of y shows in it."""
 
 
 BINARY: dict[str, Callable[[float, float], float]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -15,6 +17,10 @@ def derivative(y: float, activation: str, slope: float) -> float:
         return y * (1.0 - y)
     if activation == "tanh":
         return 1.0 - y * y
+    if activation == "elu":
+        return y + slope if y <= 0 else 1.0
+    if activation == "softplus":
+        return 1.0 - math.exp(-y)
     return 1.0
 
 

@@ -17,6 +17,10 @@ def activate(z: float, activation: str, slope: float) -> float:
         return 1 / (1 + math.exp(-z))
     if activation == "tanh":
         return math.tanh(z)
+    if activation == "elu":
+        return slope * math.expm1(z) if z < 0 else z
+    if activation == "softplus":
+        return math.log1p(math.exp(z))
     return z
 
 

@@ -15,6 +15,8 @@ from gpucnn.specs import (
     AdamSpec,
     ArgmaxSpec,
     ArraySpec,
+    BatchNormGradientSpec,
+    BatchNormSpec,
     BinaryCrossEntropySpec,
     BinarySpec,
     ConfusionSpec,
@@ -44,6 +46,8 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: AdamSpec(7, True, t),
     lambda t: ArgmaxSpec(7, 3, t),
     lambda t: ArraySpec(7, t),
+    lambda t: BatchNormSpec(7, 3, t, 0.5, 0.25),
+    lambda t: BatchNormGradientSpec(7, 3, True, True, True, t, 0.5),
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
     lambda t: BinarySpec("divide", (2, 3, 1), (4,), t),
     lambda t: ConfusionSpec(7, 3, t),
@@ -281,7 +285,26 @@ def test_dropout_threshold_is_the_rate_in_32_bits(rate: float) -> None:
 
 def test_activations_know_what_their_gradient_needs() -> None:
     saved = {kind for kind in specs.ACTIVATIONS if ActivationSpec(kind, 1, "float32").saves_output}
-    assert saved == {"relu", "leaky_relu", "sigmoid", "tanh"} == set(specs.FUSED_ACTIVATIONS) - {"linear"}
+    assert saved == set(specs.FUSED_ACTIVATIONS) == set(specs.ACTIVATIONS) - {"gelu", "silu"}
+    for slope in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"^elu: the slope \(elu: alpha\) must be finite and at least 0, got"):
+            ActivationSpec("elu", 1, "float32", slope)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: BatchNormSpec(3, 0, "float32"), "^batch_norm: x must have at least one channel, got 0$"),
+        (lambda: BatchNormSpec(2**31, 1, "float32"), "^batch_norm: 2147483648 rows of 1 channels are too many$"),
+        (lambda: BatchNormSpec(3, 1, "float32", -1.0), "^batch_norm: epsilon must be finite and at least 0, got -1.0$"),
+        (lambda: BatchNormSpec(3, 1, "float32", 0.0, 1.5), "^batch_norm: momentum must be from 0 to 1, got 1.5$"),
+        (lambda: BatchNormGradientSpec(3, 1, True, False, False, "float32"), "^batch_norm: a backward pass needs"),
+        (lambda: BatchNormGradientSpec(3, 1, True, True, True, "float32", math.nan), "^batch_norm: epsilon must be"),
+    ],
+)
+def test_batch_norm_refusals(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 # -- rows and optimizers ----------------------------------------------------------------------------------------------

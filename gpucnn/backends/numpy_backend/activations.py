@@ -23,6 +23,15 @@ def activate(x: np.ndarray, kind: str, slope: float, out: np.ndarray) -> np.ndar
         _sigmoid(x, out)
     elif kind == "tanh":
         np.tanh(x, out=out)
+    elif kind == "elu":
+        below = np.expm1(np.minimum(x, 0))
+        below *= slope
+        np.maximum(x, 0, out=out)
+        np.add(out, below, out=out)
+    elif kind == "softplus":
+        rest = np.log1p(np.exp(-np.abs(x)))
+        np.maximum(x, 0, out=out)
+        np.add(out, rest, out=out)
     elif kind == "gelu":
         np.multiply(x, _normal_cdf(x), out=out)
     else:
@@ -42,6 +51,10 @@ def activation_gradient(dy: np.ndarray, saved: np.ndarray, kind: str, slope: flo
         np.multiply(dy, saved * (1 - saved), out=out)
     elif kind == "tanh":
         np.multiply(dy, 1 - saved * saved, out=out)
+    elif kind == "elu":
+        np.multiply(dy, np.where(saved <= 0, saved + slope, 1), out=out)
+    elif kind == "softplus":
+        np.multiply(dy, -np.expm1(-saved), out=out)  # sigmoid(x) = 1 - exp(-y)
     elif kind == "gelu":
         density = np.exp(saved * saved * -0.5) * (1 / math.sqrt(2 * math.pi))
         np.multiply(dy, _normal_cdf(saved) + saved * density, out=out)

@@ -15,6 +15,7 @@ from gpucnn.backends.numpy_backend import (
     convolution,
     elementwise,
     matmul,
+    normalization,
     padding,
     philox,
     pooling,
@@ -30,6 +31,8 @@ from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    BatchNormGradientSpec,
+    BatchNormSpec,
     BinarySpec,
     CastSpec,
     Conv2dSpec,
@@ -349,3 +352,56 @@ class NumpyBackend(TrainingOperations):
     @quiet
     def softmax_backward_input(self, dy: Array, y: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         return rows.softmax_backward_input(dy, y, spec, out)
+
+    # -- normalisation -----------------------------------------------------------------------------------------------
+    @quiet
+    def batch_norm_forward(
+        self, x: Array, gamma: Array | None, beta: Array | None, spec: BatchNormSpec, *, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        return normalization.forward(x, gamma, beta, spec, out)
+
+    @quiet
+    def batch_norm_update(
+        self,
+        moving_mean: Array,
+        moving_variance: Array,
+        y: Array,
+        mean: Array,
+        variance: Array,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+    ) -> None:
+        if spec.rows:
+            _, mean[...], variance[...] = normalization.forward(x, gamma, beta, spec, y)
+            normalization.update_moving(moving_mean, mean, spec.rate)
+            normalization.update_moving(moving_variance, variance, spec.rate)
+
+    @quiet
+    def batch_norm_inference_forward(
+        self,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        spec: BatchNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        return normalization.inference(x, mean, variance, gamma, beta, spec, out)
+
+    @quiet
+    def batch_norm_backward_operands(
+        self,
+        dy: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        variance: Array,
+        spec: BatchNormGradientSpec,
+        *,
+        out: Gradients | None = None,
+    ) -> Gradients:
+        return normalization.backward(dy, x, gamma, mean, variance, spec, out or (None, None, None))

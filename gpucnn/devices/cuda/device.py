@@ -16,6 +16,7 @@ from gpucnn.devices.allocations import AllocationLog, Arena
 from gpucnn.devices.cuda import environment
 from gpucnn.devices.cuda.graph import CudaGraph, Lease, refusing_hook
 from gpucnn.devices.cuda.kernel import CudaKernel
+from gpucnn.devices.cuda.stopwatch import Stopwatch
 from gpucnn.devices.device import Array, Device, Dim3, Graph
 from gpucnn.devices.parallel_compilation import compile_at_once
 from gpucnn.errors import DeviceError, KernelError
@@ -200,21 +201,14 @@ class CudaDevice(Device):
             with self._here():
                 return self._cupy.empty(shape, dtype)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise DeviceError(self._out_of_memory(shape, dtype)) from error
+            with self._here():
+                room = environment.memory_left(self._cupy, self._runtime)
+            raise DeviceError(
+                f"{self} is out of memory: an array of shape {shape} and dtype {dtype} needs "
+                f"{math.prod(shape) * dtype.itemsize:,} bytes; {room}"
+            ) from error
         except self.errors as error:
             raise KernelError(f"{self} reported an error at an allocation: {error}{self.history()}") from error
-
-    def _out_of_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> str:
-        pool = self._cupy.get_default_memory_pool()
-        with self._here():
-            free, total = self._runtime.memGetInfo()
-            used, limit = pool.used_bytes(), pool.get_limit()
-        bound = f" of at most {limit:,} (CUPY_GPU_MEMORY_LIMIT)" if limit else ""
-        return (
-            f"{self} is out of memory: an array of shape {shape} and dtype {dtype} needs "
-            f"{math.prod(shape) * dtype.itemsize:,} bytes; this process uses {used:,}{bound}, and {free:,} of the "
-            f"GPU's {total:,} are free"
-        )
 
     def to_device(self, host: np.ndarray) -> Array:
         """Copy a host array to the device, C-contiguous in native byte order."""
@@ -399,23 +393,9 @@ class CudaDevice(Device):
     def timer(self) -> Iterator[Callable[[], float]]:
         """Measure the device time of a `with` block, or of its part so far when asked inside."""
         self.refuse_in_capture("timer")
-        cuda = self._cupy.cuda
-        with self.reporting("timer"):
-            start, end = cuda.Event(), cuda.Event()
-            start.record(self.current_stream())
-        finished = False
-
-        def elapsed() -> float:
-            with self.reporting("timer"):
-                if not finished:
-                    end.record(self.current_stream())
-                end.synchronize()
-                return float(cuda.get_elapsed_time(start, end)) / 1000
-
-        yield elapsed
-        with self.reporting("timer"):
-            end.record(self.current_stream())
-        finished = True
+        stopwatch = Stopwatch(self, self._cupy.cuda)
+        yield stopwatch.seconds
+        stopwatch.stop()
 
     def synchronize(self) -> None:
         """Wait until all launched work of this GPU is done."""

@@ -54,6 +54,15 @@ def device_names(runtime: Any) -> list[str]:
     return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
 
 
+def memory_left(cupy: Any, runtime: Any) -> str:
+    """Return how much memory of the current GPU this process uses and how much is free, for an error message."""
+    pool = cupy.get_default_memory_pool()
+    free, total = runtime.memGetInfo()
+    used, limit = pool.used_bytes(), pool.get_limit()
+    bound = f" of at most {limit:,} (CUPY_GPU_MEMORY_LIMIT)" if limit else ""
+    return f"this process uses {used:,}{bound}, and {free:,} of the GPU's {total:,} are free"
+
+
 def gpu_identity(runtime: Any, index: int) -> str:
     """Return the name of a GPU and, where the driver tells it, the number that no other GPU has."""
     properties = runtime.getDeviceProperties(index)
