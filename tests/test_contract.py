@@ -22,7 +22,7 @@ from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
-from gpucnn.specs.optimizer import step_counts
+from gpucnn.specs.optimizer import elements_per_flag, step_counts
 from gpucnn.specs.rows import CURSORS
 
 METHODS = dict(inspect.getmembers(Backend, inspect.isfunction))
@@ -226,10 +226,20 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             flat(),
             flat("uint8"),
         ),
+        "squared_norm_forward": lambda: (*pieces(), a(s.groups + 1, dtype="int32")),
+        "clip_update": lambda: clipped(*pieces()),
     }
 
     def each(count: int) -> list[Any]:
         return [a(s.channels, dtype=s.acc_dtype) for _ in range(count)]
+
+    def pieces() -> tuple[Any, ...]:
+        each = s.pieces * elements_per_flag(s.dtype)
+        return a(each), a(s.pieces, dtype="uint8"), b.from_host(np.zeros((s.pieces, 3), np.int32))
+
+    def clipped(gradients: Any, flags: Any, table: Any) -> tuple[Any, ...]:
+        sums = None if s.kind == "value" else a(s.sums, dtype="float64")
+        return gradients, sums, flags, table, a(1, dtype="float64")
 
     def steps() -> Any:
         return a(step_counts(s.count), dtype="int32")

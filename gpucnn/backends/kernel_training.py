@@ -13,6 +13,7 @@ from gpucnn.specs import (
     ArgmaxSpec,
     ArraySpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
     ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
@@ -21,6 +22,7 @@ from gpucnn.specs import (
     MetricsSpec,
     SgdSpec,
     Spec,
+    SquaredNormSpec,
 )
 
 
@@ -284,3 +286,28 @@ class TrainingKernels(Backend):
                 "INTERVAL": spec.interval,
             }
             self.launcher.run("loss_scale_update", spec, operands)
+
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        sums = self._output(out, (spec.groups,), spec.acc_dtype)
+        if spec.pieces and spec.groups:
+            operands = {"sums": sums, "gradients": gradients, "flags": flags, "pieces": pieces, "bounds": bounds}
+            self.launcher.run("squared_norm_forward", spec, operands)
+        elif spec.groups:
+            self.fill_forward(0.0, ArraySpec(spec.groups, spec.acc_dtype), out=sums)
+        return sums
+
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        if spec.pieces:
+            operands = {"gradients": gradients, "sums": sums, "flags": flags, "pieces": pieces, "limit": limit}
+            self.launcher.run("clip_update", spec, {**operands, "SUMS": spec.sums})

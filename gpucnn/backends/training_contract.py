@@ -12,6 +12,7 @@ from gpucnn.specs import (
     AdamSpec,
     ArgmaxSpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
     ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
@@ -19,6 +20,7 @@ from gpucnn.specs import (
     LossScaleSpec,
     MetricsSpec,
     SgdSpec,
+    SquaredNormSpec,
 )
 
 
@@ -166,3 +168,22 @@ class TrainingContract(ABC):
         spec: LossScaleSpec,
     ) -> None:
         """Write `active`, the flags of the step to come, and change the loss scale as finite gradients allow."""
+
+    @abstractmethod
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """Sum of the squares of each group of a buffer's gradients, float64 (groups,)."""
+
+    @abstractmethod
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        """Bring a buffer's gradients within the limit; `sums` of squares are None for the kind "value"."""

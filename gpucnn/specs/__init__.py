@@ -15,7 +15,7 @@ from gpucnn.specs.elementwise import (
 )
 from gpucnn.specs.linear import LinearCrossEntropySpec, LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
-from gpucnn.specs.optimizer import AdamSpec, LossScaleSpec, SgdSpec
+from gpucnn.specs.optimizer import AdamSpec, ClipSpec, LossScaleSpec, SgdSpec, SquaredNormSpec
 from gpucnn.specs.pad2d import Pad2dSpec
 from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import (
@@ -31,8 +31,8 @@ from gpucnn.specs.rows import (
 
 __all__ = [
     "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArgmaxSpec", "ArraySpec",
-    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConfusionSpec",
-    "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
-    "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
-    "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec",
+    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ClipSpec",
+    "ConfusionSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec",
+    "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec",
+    "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec", "SquaredNormSpec",
 ]  # fmt: skip

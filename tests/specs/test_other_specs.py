@@ -19,6 +19,7 @@ from gpucnn.specs import (
     BatchNormSpec,
     BinaryCrossEntropySpec,
     BinarySpec,
+    ClipSpec,
     ConfusionSpec,
     Conv2dSpec,
     ConvPool2dSpec,
@@ -37,6 +38,7 @@ from gpucnn.specs import (
     SgdSpec,
     SoftmaxSpec,
     Spec,
+    SquaredNormSpec,
 )
 from gpucnn.specs import base as spec_base
 from gpucnn.specs.optimizer import elements_per_flag
@@ -50,6 +52,7 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: BatchNormGradientSpec(7, 3, True, True, True, t, 0.5),
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
     lambda t: BinarySpec("divide", (2, 3, 1), (4,), t),
+    lambda t: ClipSpec("norm", 7, 3, t),
     lambda t: ConfusionSpec(7, 3, t),
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: ConvPool2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), 2, t),
@@ -67,6 +70,7 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: ScaledCastSpec("float32", 7, t),
     lambda t: SgdSpec(7, True, False, t),
     lambda t: SoftmaxSpec(2, 3, True, t),
+    lambda t: SquaredNormSpec(7, 3, t),
 ]
 
 

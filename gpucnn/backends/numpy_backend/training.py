@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.backends.backend import Backend
-from gpucnn.backends.numpy_backend import losses, matmul, metrics, optimizers, rows
+from gpucnn.backends.numpy_backend import clipping, losses, matmul, metrics, optimizers, rows
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
     ArgmaxSpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
     ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
@@ -20,6 +21,7 @@ from gpucnn.specs import (
     MatmulSpec,
     MetricsSpec,
     SgdSpec,
+    SquaredNormSpec,
 )
 
 # NaN, infinity and overflow are values here, as on a GPU: they propagate, and NumPy's warnings would only repeat them.
@@ -177,3 +179,22 @@ class TrainingOperations(Backend):
         spec: LossScaleSpec,
     ) -> None:
         optimizers.loss_scale(factors, tally, steps, active, gradients, flags, spec)
+
+    @quiet
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        return clipping.squared_norms(gradients, flags, pieces, spec, out)
+
+    @quiet
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        clipping.clip(gradients, sums, flags, pieces, float(limit[0]), spec)
