@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,16 +29,19 @@ _TOP_K = ("top_k", "top_k_categorical_accuracy", "sparse_top_k_categorical_accur
 
 
 class Accumulator(Protocol):
-    """Sums of one metric in the backend's memory."""
+    """Sums of one metric.
+
+    Attributes:
+        sums: an array in the backend's memory, all 0 at first.
+    """
+
+    sums: Any
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), logits (N, classes), int32 labels (N,). Launches and nothing else."""
 
-    def reset(self) -> None:
-        """Forget all batches."""
-
-    def read(self) -> Any:
-        """Return the value; this waits for the device."""
+    def value(self, sums: np.ndarray) -> Any:
+        """Return what host sums mean."""
 
 
 class Metric:
@@ -104,35 +107,29 @@ class ConfusionMatrix(Metric):
 class _TopK:
     def __init__(self, backend: Backend, k: int) -> None:
         self._backend, self._k = backend, k
-        self._sums = backend.from_host(np.zeros(3))
+        self.sums = backend.from_host(np.zeros(3))
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         rows, classes = logits.shape
         spec = MetricsSpec(rows, classes, logits.dtype, top=self._k)
-        self._backend.metrics_update(self._sums, loss.data, logits.data, labels.data, spec)
+        self._backend.metrics_update(self.sums, loss.data, logits.data, labels.data, spec)
 
-    def reset(self) -> None:
-        self._backend.copy(self._sums, np.zeros(3))
-
-    def read(self) -> float:
-        _, correct, rows = self._backend.to_host(self._sums).tolist()
+    def value(self, sums: np.ndarray) -> float:
+        _, correct, rows = sums.tolist()
         return correct / rows if rows else float("nan")
 
 
 class _Confusion:
     def __init__(self, backend: Backend, classes: int) -> None:
-        self._backend, self._zeros = backend, np.zeros((classes, classes), np.int32)
-        self._counts = backend.from_host(self._zeros)
+        self._backend = backend
+        self.sums = backend.from_host(np.zeros((classes, classes), np.int32))
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         spec = ConfusionSpec(logits.shape[0], logits.shape[1])
-        self._backend.confusion_update(self._counts, labels.data, _largest(logits).data, spec)
+        self._backend.confusion_update(self.sums, labels.data, _largest(logits).data, spec)
 
-    def reset(self) -> None:
-        self._backend.copy(self._counts, self._zeros)
-
-    def read(self) -> np.ndarray:
-        return self._backend.to_host(self._counts).astype(np.int64)
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return sums.astype(np.int64)
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -158,9 +155,8 @@ class Totals:
 
     def reset(self) -> None:
         """Set the sums to 0."""
-        self._backend.copy(self._sums, np.zeros(3))
-        for other in self._others.values():
-            other.reset()
+        for sums in self._all().values():
+            self._backend.copy(sums, np.zeros(sums.shape, sums.dtype))
 
     def measure(self, loss: Loss, prediction: Tensor, target: Tensor | None, weight: Tensor | None = None) -> Tensor:
         """Compute the loss of a batch and add the batch, in one launch where the loss can.
@@ -211,6 +207,22 @@ class Totals:
         logits, targets = (None, None) if known is None else (prediction.data, known.data)
         self._backend.metrics_update(self._sums, loss.data, logits, targets, spec)
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the sums by name, on the host: "sums", and those of metrics."""
+        return {name: self._backend.to_host(sums) for name, sums in self._all().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state_dict`; ValueError when it does not fit, and nothing is changed."""
+        mine = self._all()
+        told, found = ({n: tuple(a.shape) for n, a in sums.items()} for sums in (mine, state))
+        if told != found:
+            raise ValueError(f"totals: expected sums of shapes {told}, got {found}")
+        for name, sums in mine.items():
+            self._backend.copy(sums, state[name].astype(sums.dtype))
+
+    def _all(self) -> dict[str, Any]:
+        return {"sums": self._sums, **{name: other.sums for name, other in self._others.items()}}
+
     def read(self) -> tuple[float, float, int]:
         """Return mean loss, accuracy and number of rows; this waits for the device."""
         loss, correct, rows = self._backend.to_host(self._sums).tolist()
@@ -225,7 +237,9 @@ class Totals:
         found: dict[str, Any] = {"loss": mean}
         if loss.accuracy is not None:
             found[ACCURACY] = accuracy
-        return {**found, **{name: other.read() for name, other in self._others.items()}, "count": rows}
+        for name, other in self._others.items():
+            found[name] = other.value(self._backend.to_host(other.sums))
+        return {**found, "count": rows}
 
 
 def _labels(prediction: Tensor, target: Tensor) -> Tensor:

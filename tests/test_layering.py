@@ -20,7 +20,7 @@ RANKS = (
     ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
     ("layers", "losses", "metrics", "optimizers", "datasets"),
-    ("training",),
+    ("training", "callbacks"),
     ("model",),
     ("zoo", "benchmarks", "explain", "comparison", "kernel_check", "cli"),
 )

@@ -9,7 +9,7 @@ and in `gpucnn.functional`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -119,6 +119,18 @@ class Backend(TrainingContract):
     @abstractmethod
     def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
         """Return the names that `algorithm=` accepts for an operation, default first."""
+
+    def plan_record(self) -> dict[str, Any]:
+        """Return the backend's name and the plans that run by default, as JSON, for `pin_plans`."""
+        return {"backend": self.name, "plans": {}}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        """Run the plans of a record of this backend from now on, see Launcher.pin; those of another one say nothing.
+
+        ValueError: it is not of the form that `plan_record` returns.
+        """
+        if not isinstance(record.get("backend"), str) or not isinstance(record.get("plans"), Mapping):
+            raise ValueError(f"a record of plans needs a backend's name and its plans, got {record!r}")
 
     # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
     @abstractmethod

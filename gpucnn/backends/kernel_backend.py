@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -108,6 +109,14 @@ class KernelBackend(NormalizationKernels):
     def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))
 
+    def plan_record(self) -> dict[str, Any]:
+        return {"backend": self.name, "plans": self.launcher.chosen()}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        super().pin_plans(record)
+        if record["backend"] == self.name:
+            self.launcher.pin(record["plans"])
+
     def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
         if out is None:
             return self.empty(shape, dtype)
@@ -159,7 +168,8 @@ class KernelBackend(NormalizationKernels):
     def conv2d_backward_weight(
         self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
-        operands = {"dy": dy, "x": x, "N": spec.n}
+        weights = math.prod(spec.weight_shape)
+        operands = {"dy": dy, "x": x, "N": spec.n, "POSITIONS": spec.p * spec.q, "WEIGHTS": weights}
         return self._write(
             "conv2d_backward_weight",
             spec,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.mixed_precision import lent
 from gpucnn.parameters import Parameter, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # part of typing from Python 3.11 on
 
 Shape = tuple[int, ...]
 """A shape without its batch axis."""
@@ -53,6 +56,14 @@ def surrounded(by: Surroundings) -> Iterator[None]:
         _surroundings.reset(token)
 
 
+@dataclass(frozen=True)
+class Construction:
+    """What a layer was made with: the arguments of its class, for files that hold models."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
 class Layer:
     """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
 
@@ -64,6 +75,13 @@ class Layer:
         input_shape: (H, W, C) of one sample, on a model's first layer, builds the model at once.
         trainable: False keeps the parameters unchanged.
     """
+
+    construction: Construction
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        layer = super().__new__(cls)
+        layer.construction = Construction(positional, named)
+        return layer
 
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, trainable: bool = True) -> None:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
+from gpucnn.generator import Generator
 from gpucnn.losses import Loss
 from gpucnn.metrics import Metric
 from gpucnn.optimizers import Optimizer
@@ -18,10 +19,16 @@ class Network(Protocol):
     """A built model; `gpucnn.Model` is one."""
 
     dtype: str
+    stop_training: bool
+    """Set by a callback to end `fit` after the launch that is under way."""
 
     @property
     def backend(self) -> Backend:
         """Where it lives."""
+
+    @property
+    def generator(self) -> Generator:
+        """Its random numbers."""
 
     @property
     def loss(self) -> Loss:
@@ -30,6 +37,10 @@ class Network(Protocol):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What is measured beside the loss."""
+
+    @property
+    def precision(self) -> str | None:
+        """What `compile` was given."""
 
     @property
     def optimizer(self) -> Optimizer:

@@ -39,18 +39,23 @@ class ResidentData:
         self._targets = None if targets is None else self._column(targets)
         self._weight = None if weight is None else self._column(weight)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the samples have weights."""
+        return self._weight is not None
+
     def _column(self, host: np.ndarray) -> _Column:
         kept = host if host.dtype.name in (self._dtype, "uint8") else host.astype(dtypes.numpy_dtype(self._dtype))
         cursor = self._backend.from_host(np.zeros(CURSORS, np.int32))
         return _Column(tuple(host.shape[1:]), self._backend.from_host(np.ascontiguousarray(kept)), cursor)
 
-    def start(self, order: np.ndarray | None = None) -> None:
-        """Begin a visit in an order, int32 (N,); None keeps the last one."""
+    def start(self, order: np.ndarray | None = None, first: int = 0) -> None:
+        """Begin a visit in an order, int32 (N,), at its row `first`; None keeps the last order."""
         if order is not None:
             self._backend.copy(self._order, order)
         for column in (self._x, self._targets, self._weight):
             if column is not None:
-                self._backend.copy(column.cursor, np.zeros(CURSORS, np.int32))
+                self._backend.copy(column.cursor, np.full(CURSORS, first, np.int32))
 
     def take(self, rows: int) -> tuple[Tensor, Tensor | None]:
         """Gather the next `rows` samples and their targets and advance: one launch, two where targets are no labels."""
