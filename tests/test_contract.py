@@ -185,6 +185,8 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "batch_norm_update": lambda: (*each(2), a(s.rows, s.channels), *each(2), a(s.rows, s.channels), *each(2)),
         "batch_norm_inference_forward": lambda: (a(s.rows, s.channels), *each(4)),
         "batch_norm_backward_operands": lambda: (a(s.rows, s.channels), a(s.rows, s.channels), *each(3)),
+        "concatenate_forward": lambda: ([a(s.rows, width) for width in s.widths],),
+        "concatenate_backward_input": lambda: (a(s.rows, s.width), 0),
         "softmax_forward": lambda: (a(s.rows, s.columns),),
         "softmax_backward_input": lambda: (a(s.rows, s.columns), a(s.rows, s.columns)),
         "cross_entropy_forward": lambda: of_rows(),

@@ -9,7 +9,7 @@ and in `gpucnn.functional`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -25,6 +25,7 @@ from gpucnn.specs import (
     BatchNormSpec,
     BinarySpec,
     CastSpec,
+    ConcatenateSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     DropoutSpec,
@@ -316,6 +317,16 @@ class Backend(TrainingContract):
     @abstractmethod
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         """dy (outer, inner) spread over the middle axis: (outer, length, inner)."""
+
+    @abstractmethod
+    def concatenate_forward(self, parts: Sequence[Array], spec: ConcatenateSpec, *, out: Array | None = None) -> Array:
+        """The parts side by side, (rows, width)."""
+
+    @abstractmethod
+    def concatenate_backward_input(
+        self, dy: Array, place: int, spec: ConcatenateSpec, *, out: Array | None = None
+    ) -> Array:
+        """Gradient of the part at `place`, (rows, its width)."""
 
     @abstractmethod
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:

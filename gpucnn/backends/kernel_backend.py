@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +22,7 @@ from gpucnn.specs import (
     ArraySpec,
     BinarySpec,
     CastSpec,
+    ConcatenateSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     DropoutSpec,
@@ -35,6 +36,7 @@ from gpucnn.specs import (
     SoftmaxSpec,
     Spec,
 )
+from gpucnn.specs.concatenate import MAX_PARTS
 from gpucnn.specs.elementwise import MAX_AXES
 
 
@@ -391,6 +393,22 @@ class KernelBackend(NormalizationKernels):
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
         return self._write("reduce_backward_input", spec, "dx", out, (spec.outer, spec.length, spec.inner), operands)
+
+    def concatenate_forward(self, parts: Sequence[Array], spec: ConcatenateSpec, *, out: Array | None = None) -> Array:
+        operands: dict[str, Any] = {"ROWS": spec.rows, "WIDTH": spec.width}
+        absent = MAX_PARTS - len(spec.widths)
+        for place, (part, width) in enumerate(
+            zip([*parts, *absent * [None]], (*spec.widths, *absent * (0,)), strict=True)
+        ):
+            operands |= {f"x{place}": part, f"WIDTH{place}": width}
+        return self._write("concatenate_forward", spec, "y", out, (spec.rows, spec.width), operands)
+
+    def concatenate_backward_input(
+        self, dy: Array, place: int, spec: ConcatenateSpec, *, out: Array | None = None
+    ) -> Array:
+        part = spec.widths[place]
+        operands = {"dy": dy, "ROWS": spec.rows, "WIDTH": spec.width, "FIRST": spec.first(place), "PART": part}
+        return self._write("concatenate_backward_input", spec, "dx", out, (spec.rows, part), operands)
 
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         return self._write(

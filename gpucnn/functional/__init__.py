@@ -13,6 +13,7 @@ from gpucnn.functional.activations import (
     softplus,
     tanh,
 )
+from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
 from gpucnn.functional.dense import linear
@@ -28,6 +29,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "categorical_cross_entropy",
+    "concatenate",
     "conv1d",
     "conv2d",
     "conv2d_relu_max_pool2d",

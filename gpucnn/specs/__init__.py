@@ -2,6 +2,7 @@
 
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
+from gpucnn.specs.concatenate import ConcatenateSpec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import (
@@ -30,9 +31,38 @@ from gpucnn.specs.rows import (
 )
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArgmaxSpec", "ArraySpec",
-    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ClipSpec",
-    "ConfusionSpec", "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec",
-    "LinearCrossEntropySpec", "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec",
-    "ReduceSpec", "ScalarSpec", "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec", "SquaredNormSpec",
-]  # fmt: skip
+    "ACTIVATIONS",
+    "FUSED_ACTIVATIONS",
+    "NOT_POSITIVE",
+    "ActivationSpec",
+    "AdamSpec",
+    "ArgmaxSpec",
+    "ArraySpec",
+    "BatchNormGradientSpec",
+    "BatchNormSpec",
+    "BinaryCrossEntropySpec",
+    "BinarySpec",
+    "CastSpec",
+    "ClipSpec",
+    "ConcatenateSpec",
+    "ConfusionSpec",
+    "Conv2dSpec",
+    "ConvPool2dSpec",
+    "CrossEntropySpec",
+    "DropoutSpec",
+    "GatherSpec",
+    "LinearCrossEntropySpec",
+    "LinearSpec",
+    "LossScaleSpec",
+    "MatmulSpec",
+    "MetricsSpec",
+    "Pad2dSpec",
+    "Pool2dSpec",
+    "ReduceSpec",
+    "ScalarSpec",
+    "ScaledCastSpec",
+    "SgdSpec",
+    "SoftmaxSpec",
+    "Spec",
+    "SquaredNormSpec",
+]

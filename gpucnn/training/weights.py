@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -50,3 +51,13 @@ def load_weights(model: Network, path: str | os.PathLike[str]) -> dict[str, Any]
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit the model: {error}") from error
     return metadata
+
+
+def weights_hash(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256, in hexadecimal, of names, dtypes, shapes and bits: equal for equal weights alone."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(np.asarray(array, order="C").tobytes())
+    return digest.hexdigest()

@@ -20,6 +20,7 @@ from gpucnn.specs import (
     BinaryCrossEntropySpec,
     BinarySpec,
     ClipSpec,
+    ConcatenateSpec,
     ConfusionSpec,
     Conv2dSpec,
     ConvPool2dSpec,
@@ -53,6 +54,7 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
     lambda t: BinarySpec("divide", (2, 3, 1), (4,), t),
     lambda t: ClipSpec("norm", 7, 3, t),
+    lambda t: ConcatenateSpec(7, (3, 4), t),
     lambda t: ConfusionSpec(7, 3, t),
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: ConvPool2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), 2, t),
@@ -302,11 +304,17 @@ def test_activations_know_what_their_gradient_needs() -> None:
         (lambda: BatchNormSpec(2**31, 1, "float32"), "^batch_norm: 2147483648 rows of 1 channels are too many$"),
         (lambda: BatchNormSpec(3, 1, "float32", -1.0), "^batch_norm: epsilon must be finite and at least 0, got -1.0$"),
         (lambda: BatchNormSpec(3, 1, "float32", 0.0, 1.5), "^batch_norm: momentum must be from 0 to 1, got 1.5$"),
+        (
+            lambda: ConcatenateSpec(3, (), "float32"),
+            r"^concatenate: 1 to 4 parts of at least one element a row, got \(\)",
+        ),
+        (lambda: ConcatenateSpec(3, (1, 0), "float32"), r"^concatenate: 1 to 4 parts of at least one element a row"),
+        (lambda: ConcatenateSpec(3, (2**31, 1), "float32"), "^concatenate: rows of 2147483649 elements are more than"),
         (lambda: BatchNormGradientSpec(3, 1, True, False, False, "float32"), "^batch_norm: a backward pass needs"),
         (lambda: BatchNormGradientSpec(3, 1, True, True, True, "float32", math.nan), "^batch_norm: epsilon must be"),
     ],
 )
-def test_batch_norm_refusals(make: Callable[[], Any], message: str) -> None:
+def test_refusals_along_channels(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
