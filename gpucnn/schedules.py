@@ -26,14 +26,6 @@ def number(value: Any, what: str, below: float = math.inf) -> float:
     raise ValueError(f"{what} must be a number of at least 0{upper}, got {value!r}")
 
 
-def positive(value: Any, what: str) -> float:
-    """Return a finite number above 0 as a float; a ValueError that names `what` for others."""
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if real and 0.0 < value < math.inf:
-        return float(value)
-    raise ValueError(f"{what} must be a number above 0, got {value!r}")
-
-
 def _share(value: Any, what: str) -> float:
     share = number(value, what)
     if share > 1.0:

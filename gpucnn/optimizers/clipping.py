@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpucnn.parameters import ParameterBuffer
-from gpucnn.schedules import positive
 from gpucnn.specs import ClipSpec, SquaredNormSpec
+from gpucnn.specs.base import positive
 from gpucnn.specs.optimizer import PIECE, elements_per_flag
 
 LIMITS = {"clipnorm": "norm", "clipvalue": "value", "global_clipnorm": "global_norm"}

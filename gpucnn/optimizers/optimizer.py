@@ -14,8 +14,8 @@ from gpucnn.autograd import depend_on
 from gpucnn.backends import Backend
 from gpucnn.optimizers.clipping import LIMITS, Clipping, limit_of
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
-from gpucnn.schedules import Schedule, number, positive
-from gpucnn.specs.base import integer
+from gpucnn.schedules import Schedule, number
+from gpucnn.specs.base import integer, positive
 from gpucnn.specs.optimizer import step_counts
 
 
