@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.autograd import Tensor, record
+from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.backends import Backend
 from gpucnn.specs import CastSpec, ScaledCastSpec
 
@@ -86,15 +86,17 @@ class MixedPrecision:
         return record(self._cast(x.data, self.dtype), (x,), self.widened)
 
     def leave(self, x: Tensor) -> Tensor:
-        """Return a 16-bit tensor, and the logits that a softmax came from, in float32; others as they are."""
+        """Return a 16-bit tensor, and the logits that it came from, in float32; others as they are."""
         if x.dtype != self.dtype:
             return x
 
         def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
             return (self._scaled(dy, _SCALE, self.dtype, targets[0]),)
 
-        y = record(self._cast(x.data, "float32"), (x,), backward)
-        y.logits = None if x.logits is None else self.leave(x.logits)
+        cast = Deferred(x.shape, "float32", lambda: self._cast(x.data, "float32"))
+        y = record(cast if x.deferred else cast.array(), (x,), backward)
+        if x.logits is not None:
+            y.logits, y.squashed = self.leave(x.logits), x.squashed
         return y
 
     def widened(self, dy: Any, targets: Sequence[Any]) -> tuple[Any]:

@@ -32,6 +32,7 @@ class EpochRunner:
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
+        weight: of the samples, (N,), or None.
         batch_size: rows of a step; the last batch of an epoch may be smaller and runs eagerly.
         seed: of the shuffles.
         shuffle: whether each epoch visits the samples in another order.
@@ -52,6 +53,7 @@ class EpochRunner:
         *,
         seed: int,
         shuffle: bool,
+        weight: np.ndarray | None = None,
         limit: int | None = None,
         singly: bool = False,
     ) -> None:
@@ -69,8 +71,8 @@ class EpochRunner:
         self.rows = self.steps * self._batch + self._rest
         self.done = 0
         self._backend = model.backend
-        self._data = ResidentData(x, y, self._backend, model.dtype)
-        self.totals = Totals(self._backend)
+        self._data = ResidentData(x, y, self._backend, model.dtype, weight)
+        self.totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
         step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._step = step
@@ -87,6 +89,7 @@ class EpochRunner:
             "batch_size": self._batch,
             "batches": self.batches,
             "shuffle": self._shuffle,
+            "weighted": self._data.weighted,
         }
 
     def run(self, epoch: int, first: int = 0) -> Iterator[int]:
@@ -114,6 +117,10 @@ class EpochRunner:
     def read(self) -> tuple[float, float, int]:
         """Return the epoch's mean loss, accuracy and rows so far; this waits for the device."""
         return self.totals.read()
+
+    def results(self) -> dict[str, Any]:
+        """Return what the epoch measured so far, by name, and the rows as "count"; see `Totals.results`."""
+        return self.totals.results(self._model.loss)
 
     def _prepare(self) -> None:
         """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
@@ -158,14 +165,23 @@ class EpochRunner:
 def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
-    train_on(model, x, y, totals)
+    train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
+def totals_for(model: Network) -> Totals:
+    """Return the sums of what a model measures."""
+    _, outputs = model.sample_shapes("totals")
+    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+
+
+def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-        loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
+        if totals is not None:
+            loss = totals.measure(model.loss, prediction, y, weight)
+        else:
+            loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
     loss.backward()
     model.optimizer.step()
     return loss
@@ -176,30 +192,32 @@ def evaluate(
     x: np.ndarray,
     y: np.ndarray,
     batch_size: int,
+    weight: np.ndarray | None = None,
     *,
     limit: int | None = None,
     between: Callable[[], None] | None = None,
-) -> tuple[float, float, int]:
-    """Return mean loss, accuracy and rows over a data set, changing nothing.
+) -> dict[str, Any]:
+    """Return what is measured over a data set, by name, and its rows as "count", changing nothing.
 
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
         batch_size: rows of a launch.
+        weight: of the samples, (N,), or None.
         limit: batches, at most; None for all.
         between: called after every batch; an exception ends the evaluation.
     """
-    data = ResidentData(x, y, model.backend, model.dtype)
-    totals = Totals(model.backend)
+    data = ResidentData(x, y, model.backend, model.dtype, weight)
+    totals = totals_for(model)
     with no_grad():
         for rows in islice(_batches(len(x), batch_size), limit):
-            batch, labels = data.take(rows)
+            batch, target = data.take(rows)
             with deferring():
                 prediction = model(batch, training=False)
-                totals.measure(model.loss, prediction, labels)
+                totals.measure(model.loss, prediction, target, data.take_weight(rows))
             if between is not None:
                 between()
-    return totals.read()
+    return totals.results(model.loss)
 
 
 def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""Samples and targets as a user gives them, checked before anything is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpucnn import dtypes
+from gpucnn.autograd import Tensor
+
+if TYPE_CHECKING:
+    from gpucnn.model.model import Model
+
+
+def checked_samples(model: Model, x: Any, what: str) -> np.ndarray:
+    """Return samples as a host array of the model's dtype or uint8; the model is built for them if it is not.
+
+    Raises:
+        TypeError: they are no real numbers.
+        ValueError: they have another shape than the model's. `what` names the caller in both.
+    """
+    host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if host.dtype.kind not in "fiub" or host.ndim < 1:
+        raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
+    if host.dtype.name not in (model.dtype, "uint8"):
+        host = host.astype(dtypes.numpy_dtype(model.dtype))
+    given = tuple(host.shape[1:])
+    if not model.built:
+        model.ensure_built(given)
+    expected, _ = model.sample_shapes(what)
+    if given != expected:
+        raise ValueError(f"{what}: samples must have shape {expected}, got {given}")
+    return host
+
+
+def checked_data(model: Model, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples and targets as host arrays that fit the model and its loss.
+
+    Raises:
+        ValueError, TypeError: as checked_samples; there are no samples; a target does not fit the loss.
+    """
+    samples = checked_samples(model, x, what)
+    if not len(samples):
+        raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
+    target = y.numpy() if isinstance(y, Tensor) else y
+    return samples, model.loss.prepare(target, model.sample_shapes(what)[1], len(samples))
