@@ -39,7 +39,7 @@ _EVALUATED = 500
 @click.option(
     "--activation",
     type=click.Choice(ACTIVATIONS),
-    help=f"Of lenet5's hidden layers, {_ACTIVATION} by default; with relu, convolution and pooling are one launch.",
+    help=f"Of the hidden layers, {_ACTIVATION} by default; with relu, convolution and pooling are one launch.",
 )
 @click.option("--epochs", type=click.IntRange(0), default=3, show_default=True, help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images a step.")
