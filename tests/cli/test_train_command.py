@@ -153,6 +153,22 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
         assert float(row["images_per_second"]) * float(row["seconds"]) == pytest.approx(48)
 
 
+def test_f9_a_second_ctrl_c_ends_it_at_once(at_step: Callable[..., None], small_mnist: Path, tmp_path: Path) -> None:
+    """Without a new checkpoint: the last one, here of the first epoch, is what resumes."""
+
+    def twice(runner: EpochRunner) -> None:
+        interrupt(runner)
+        interrupt(runner)
+
+    small = ("--data-dir", small_mnist, *SMALL)
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    at_step(5, twice)
+    stopped = run("--run-dir", tmp_path / "run", *small)
+    assert stopped.exit_code == 130 and stopped.stderr == "interrupted\n"
+    resumed = run("--run-dir", tmp_path / "run", "--resume")
+    assert "resumed in epoch 2, after 0 of 3 batches" in resumed.stdout and sha256_of(resumed) == whole
+
+
 def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(
     at_step: Callable[..., None], small_mnist: Path, tmp_path: Path
 ) -> None:
