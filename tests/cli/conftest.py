@@ -27,3 +27,16 @@ def small_mnist(tmp_path: Path) -> Path:
 def restored_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """--backend is process-wide: put it back."""
     monkeypatch.setattr(backends, "_process", None)
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than most trainings here: only tests that ask for `pictures` draw them."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Have `gpucnn train` draw its pictures, where matplotlib is installed."""
+    pytest.importorskip("matplotlib")

@@ -91,8 +91,8 @@ def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_p
     assert (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0] == "epoch,loss,acc,seconds,images_per_second"
 
 
+@pytest.mark.usefixtures("pictures")
 def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     for name in ("curves", "confusion", "filters"):
@@ -101,10 +101,7 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     assert "matplotlib" not in result.stdout
 
 
-def test_without_matplotlib_one_line_says_how_to_get_pictures(
-    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gpucnn.cli.pictures.available", lambda: False)
+def test_without_matplotlib_one_line_says_how_to_get_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
     assert "no pictures: they need matplotlib: pip install 'gpucnn[plot]'" in result.stdout.splitlines()
@@ -135,6 +132,17 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
     assert place.replace("in", "resumed in", 1) in resumed.stdout
     assert sha256_of(resumed) == whole
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(
+    at_step: Callable[..., None], small_mnist: Path, tmp_path: Path
+) -> None:
+    small = ("--data-dir", small_mnist, *SMALL)
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    at_step(2, lambda runner: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = run("--run-dir", tmp_path / "run", *small)
+    assert stopped.exit_code == 128 + signal.SIGTERM and "after 2 of 3 batches" in stopped.stderr
+    assert sha256_of(run("--run-dir", tmp_path / "run", "--resume")) == whole
 
 
 def command(small_mnist: Path, folder: Path, *more: object) -> list[str]:

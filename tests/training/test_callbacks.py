@@ -129,6 +129,19 @@ def test_n6_n7_a_loss_that_is_not_finite_ends_the_training(pixel: float, caplog:
     assert callback.message is None
 
 
+@pytest.mark.parametrize("backend_name", ["numpy", "emulated"])
+def test_n7_denormals_train_and_huge_pixels_end_it(backend_of: Callable[[str], Backend], backend_name: str) -> None:
+    """Both in finite time: 1e38 overflows in the first product."""
+    backend_of(backend_name)
+    x, y = points(8)
+    with gpucnn.use_backend(backend_name):
+        for pixel, epochs in ((1e-40, 2), (1e38, 0)):
+            x[:] = np.float32(pixel)
+            model, callback = compiled(), TerminateOnNaN()
+            history = model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=[callback]).history
+            assert len(history.get("loss", ())) == epochs and (callback.message is None) == bool(epochs)
+
+
 def test_n6_a_huge_learning_rate_ends_the_training() -> None:
     model, callback = compiled(), TerminateOnNaN()
     model.compile(gpucnn.optimizers.SGD(1e38))
