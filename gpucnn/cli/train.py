@@ -188,7 +188,8 @@ class _Training:
         self.model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["acc"])
         self._images = {"mean": prepare.mean, "deviation": prepare.deviation}
         self.config = {
-            **options, "gpucnn": __version__, "input_shape": list(shape), "classes": _CLASSES, **self._images
+            **options, "gpucnn": __version__, "input_shape": list(shape), "classes": _CLASSES, **self._images,
+            "image_shape": [*x_train.shape[1:3], shape[2]],
         }  # fmt: skip
 
     def require_same_images(self, folder: RunFolder) -> None:
