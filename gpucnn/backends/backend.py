@@ -21,6 +21,7 @@ from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
@@ -228,6 +229,10 @@ class Backend(TrainingContract):
     @abstractmethod
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         """Gradient of the unpadded images."""
+
+    @abstractmethod
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        """Images changed by the random numbers that follow from `state`."""
 
     @abstractmethod
     def matmul_forward(

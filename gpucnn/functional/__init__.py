@@ -14,6 +14,7 @@ from gpucnn.functional.activations import (
     tanh,
 )
 from gpucnn.functional.addition import add
+from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
 from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
@@ -43,6 +44,9 @@ __all__ = [
     "max_pool2d",
     "min_pool2d",
     "pad2d",
+    "random_erasing",
+    "random_rotation",
+    "random_window",
     "relu",
     "sigmoid",
     "silu",
