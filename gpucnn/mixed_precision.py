@@ -18,6 +18,13 @@ from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.backends import Backend
 from gpucnn.specs import CastSpec, ScaledCastSpec
 
+PRECISIONS: dict[str, str | None] = {
+    "float32": None,
+    "tf32": None,
+    "mixed_bfloat16": "bfloat16",
+    "mixed_float16": "float16",
+}
+"""What `Model.compile` accepts, each with the type that activations and copies of parameters then have."""
 FIRST_SCALE, INTERVAL = 2.0**15, 2000
 """Of the loss: where its scale starts, and after how many good steps it doubles (Micikevicius et al. 2018)."""
 _SCALE, _INVERSE = 0, 1

@@ -8,29 +8,29 @@ import numpy as np
 
 from gpucnn import dtypes
 from gpucnn.autograd import Tensor
+from gpucnn.model.data_format import inward, require_shape, targets_inward
 
 if TYPE_CHECKING:
     from gpucnn.model.model import Model
 
 
 def checked_samples(model: Model, x: Any, what: str) -> np.ndarray:
-    """Return samples as a host array of the model's dtype or uint8; the model is built for them if it is not.
+    """Return samples as a host array, channels last, of the model's dtype or uint8; the model is built for them if it
+    is not.
 
     Raises:
         TypeError: they are no real numbers.
         ValueError: they have another shape than the model's. `what` names the caller in both.
     """
-    host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    host = x.numpy() if isinstance(x, Tensor) else np.asarray(inward(x, model.data_format))
     if host.dtype.kind not in "fiub" or host.ndim < 1:
         raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
     if host.dtype.name not in (model.dtype, "uint8"):
         host = host.astype(dtypes.numpy_dtype(model.dtype))
-    given = tuple(host.shape[1:])
     if not model.built:
-        model.ensure_built(given)
+        model.ensure_built(tuple(host.shape[1:]))
     expected, _ = model.sample_shapes(what)
-    if given != expected:
-        raise ValueError(f"{what}: samples must have shape {expected}, got {given}")
+    require_shape(host.shape[1:], expected, model.data_format, what, tensor=isinstance(x, Tensor))
     return host
 
 
@@ -43,5 +43,6 @@ def checked_data(model: Model, x: Any, y: Any, what: str) -> tuple[np.ndarray, n
     samples = checked_samples(model, x, what)
     if not len(samples):
         raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
-    target = y.numpy() if isinstance(y, Tensor) else y
-    return samples, model.loss.prepare(target, model.sample_shapes(what)[1], len(samples))
+    _, outputs = model.sample_shapes(what)
+    target = y.numpy() if isinstance(y, Tensor) else targets_inward(y, model.data_format, outputs)
+    return samples, model.loss.prepare(target, outputs, len(samples))

@@ -18,22 +18,15 @@ from gpucnn.layers import Layer
 from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import Metric
 from gpucnn.metrics import get as get_metrics
-from gpucnn.mixed_precision import MixedPrecision
+from gpucnn.mixed_precision import PRECISIONS, MixedPrecision
 from gpucnn.model import fitting, naming, summary
 from gpucnn.model.data import checked_data, checked_samples
+from gpucnn.model.data_format import check_data_format, inward, outward, require_shape, shape_outside, targets_inward
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
 from gpucnn.training import History, loop
 from gpucnn.training import sample_weights as weights
-
-PRECISIONS: dict[str, str | None] = {
-    "float32": None,
-    "tf32": None,
-    "mixed_bfloat16": "bfloat16",
-    "mixed_float16": "float16",
-}
-"""What `compile` accepts, each with the type that activations and copies of parameters then have."""
 
 
 class Model(Layer):
@@ -46,13 +39,17 @@ class Model(Layer):
     Args:
         name: for summaries.
         dtype: of the parameters: "float32" or "float64".
+        data_format: of the arrays that a user gives and gets, "channels_last" (N, H, W, C) or "channels_first"
+            (N, C, H, W); tensors, layers, their `input_shape` and weights always have channels last. A model inside
+            another one is given tensors.
     """
 
-    def __init__(self, *, name: str | None = None, dtype: str = "float32") -> None:
+    def __init__(self, *, name: str | None = None, dtype: str = "float32", data_format: str = "channels_last") -> None:
         super().__init__(name=name)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"model: dtype must be float32 or float64, got {dtype!r}")
         self.dtype = dtype
+        self.data_format = check_data_format(data_format)
         self.training = False
         self._generator: Generator | None = None
         self._backend: Backend | None = None
@@ -141,7 +138,7 @@ class Model(Layer):
         """Compute the output of a batch.
 
         Args:
-            x: (N, …), of the model's dtype and backend; arrays are wrapped, uint8 is cast.
+            x: (N, …), of the model's dtype and backend; arrays, in the model's data format, are wrapped, uint8 is cast.
             training: whether dropout drops; None for the model's own state, or the enclosing model's.
 
         Raises:
@@ -153,14 +150,13 @@ class Model(Layer):
         if around is not None:
             with surrounded(around if training is None else replace(around, training=training)):
                 return super().__call__(x)
-        t = as_tensor(x, self.backend, what="model: x")
+        t = as_tensor(inward(x, self.data_format), self.backend, what="model: x")
         if not t.shape:
             raise ValueError("model: x must have a batch axis, got a scalar")
         if t.dtype != self.dtype:
             raise TypeError(f"model: x must be {self.dtype}, got {t.dtype}; convert it, dtypes are never mixed")
         self.ensure_built(tuple(t.shape[1:]))
-        if tuple(t.shape[1:]) != self._sample_shape:
-            raise ValueError(f"model: samples must have shape {self._sample_shape}, got {tuple(t.shape[1:])}")
+        require_shape(t.shape[1:], self._sample_shape, self.data_format, "model", tensor=isinstance(x, Tensor))
         mode = self.training if training is None else training
         if mode and self._stochastic:
             self.generator.advance(self.backend)
@@ -305,8 +301,13 @@ class Model(Layer):
         Args:
             sample_weight, class_weight: as in `fit`.
         """
-        inputs = x if isinstance(x, Tensor) else as_tensor(x, self.backend, what="train_step: x")
-        return loop.train_on(self, inputs, y, weight=weights.of_batch(sample_weight, class_weight, y, inputs))
+        moved = inward(x, self.data_format)
+        inputs = moved if isinstance(x, Tensor) else as_tensor(moved, self.backend, what="train_step: x")
+        if inputs.shape:
+            self.ensure_built(inputs.shape[1:])
+        target = targets_inward(y, self.data_format, self._output_shape or ())
+        weight = weights.of_batch(sample_weight, class_weight, target, inputs)
+        return loop.train_on(self, inputs, target, weight=weight)
 
     def fit(
         self,
@@ -333,7 +334,7 @@ class Model(Layer):
         the launch under way, so the model is left at the end of a step; a second one does not wait.
 
         Args:
-            x: (N, …) samples, floating or uint8 (cast, not rescaled).
+            x: (N, …) samples in the model's data format, floating or uint8 (cast, not rescaled).
             y: (N,) targets as the loss wants them.
             batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
             epochs: at least 0.
@@ -390,12 +391,13 @@ class Model(Layer):
         return [found["loss"], *(found[m.name] for m in self.metrics)] if self.metrics else found["loss"]
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
-        """Return the outputs for samples (N, …) as a host array (N, …)."""
+        """Return the outputs for samples (N, …) as a host array (N, …), both in the model's data format."""
         samples = checked_samples(self, x, "predict")
         size = integer(batch_size, "predict: batch_size", 1)
         if not len(samples):
-            return np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype))
-        return loop.predict(self, samples, size)
+            shape = shape_outside(self._output_shape or (), self.data_format)
+            return np.zeros((0, *shape), dtypes.numpy_dtype(self.dtype))
+        return outward(loop.predict(self, samples, size), self.data_format)
 
     def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
@@ -436,7 +438,7 @@ class Model(Layer):
         """
         self._require_built("summary")
         title = self.name or type(self).__name__
-        for line in summary.table(title, self.rows(), self.parameters()):
+        for line in summary.table(title, self.rows(), self.parameters(), self.data_format):
             print_fn(line)
         if batch_size is not None:
             from gpucnn.model.memory import step_memory  # which runs a model
