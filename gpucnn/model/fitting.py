@@ -169,11 +169,11 @@ def _epoch(
     if not progress.batch:
         for callback in callbacks:
             callback.on_epoch_begin(epoch, {})
-    begin, before = time.perf_counter(), progress.batch and progress.read()[2]
+    begin, before = time.perf_counter() - progress.seconds, progress.batch and progress.read()[2]
     with report.epoch(epoch, epochs) as advance:
         advance(before)
         for rows in runner.run(epoch, progress.batch):
-            progress.batch = runner.done
+            progress.batch, progress.seconds = runner.done, time.perf_counter() - begin
             advance(rows)
             _after_launch(progress, callbacks)
             check()
@@ -181,7 +181,7 @@ def _epoch(
                 return None
     row = progress.results()
     seconds = time.perf_counter() - begin
-    row |= {"seconds": seconds, "images_per_second": (row.pop("count") - before) / seconds}
+    row |= {"seconds": seconds, "images_per_second": row.pop("count") / seconds}
     if validate is not None:
         row |= {f"val_{name}": value for name, value in validate(between=check).items() if name != "count"}
     for callback in callbacks:

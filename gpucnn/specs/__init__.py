@@ -1,5 +1,6 @@
 """Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
 
+from gpucnn.specs.augment import AugmentSpec
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
 from gpucnn.specs.concatenate import ConcatenateSpec
@@ -38,6 +39,7 @@ __all__ = [
     "AdamSpec",
     "ArgmaxSpec",
     "ArraySpec",
+    "AugmentSpec",
     "BatchNormGradientSpec",
     "BatchNormSpec",
     "BinaryCrossEntropySpec",
