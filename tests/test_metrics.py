@@ -207,6 +207,15 @@ def test_histories_hold_every_metric_of_every_epoch(backend: Backend) -> None:
         assert history["loss"][epoch] == pytest.approx(whole["loss"], rel=1e-6)
 
 
+def test_rows_show_every_number_and_no_matrix(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    model, x, y = classifier()
+    history = model.fit(x, y, 8, 2, verbose=2).history
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.split() == ["epoch", "loss", "acc", "top_2_accuracy", "images/s", "seconds"]
+    assert {len(title)} == {len(row) for row in rows} and len(rows) == 2
+    assert float(rows[1].split()[3]) == pytest.approx(history["top_2_accuracy"][1], rel=1e-3)
+
+
 def test_totals_of_binary_targets_refuse_another_shape(backend: Backend) -> None:
     with pytest.raises(ValueError, match=r"^totals: targets must have shape \(2, 3\), got \(2,\)$"):
         Totals(backend).update(tensor(0.0), tensor(np.zeros((2, 3))), tensor(np.zeros(2)), "binary")
