@@ -143,6 +143,17 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
         assert float(row["images_per_second"]) * float(row["seconds"]) == pytest.approx(48)
 
 
+def test_r2_random_changes_of_the_images_go_on_too(
+    at_step: Callable[..., None], small_mnist: Path, tmp_path: Path
+) -> None:
+    small = ("--data-dir", small_mnist, *SMALL, "--augment", "shift,rotate,erase")
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    assert whole != sha256_of(run("--run-dir", tmp_path / "plain", *small[:-2]))
+    at_step(5, interrupt)
+    assert run("--run-dir", tmp_path / "run", *small).exit_code == 130
+    assert sha256_of(run("--run-dir", tmp_path / "run", "--resume")) == whole
+
+
 def test_f9_a_second_ctrl_c_ends_it_at_once(at_step: Callable[..., None], small_mnist: Path, tmp_path: Path) -> None:
     """Without a new checkpoint: the last one, here of the first epoch, is what resumes."""
 
