@@ -49,7 +49,7 @@ def _checked_changes(ctx: click.Context, parameter: click.Parameter, value: str 
 @click.option(
     "--activation",
     type=click.Choice(ACTIVATIONS),
-    help=f"Of lenet5's hidden layers, {_ACTIVATION} by default; with relu, convolution and pooling are one launch.",
+    help=f"Of the hidden layers, {_ACTIVATION} by default; with relu, convolution and pooling are one launch.",
 )
 @click.option(
     "--augment",

@@ -19,6 +19,7 @@ from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, su
 from gpucnn.metrics import check as check_metrics
 from gpucnn.mixed_precision import MixedPrecision
 from gpucnn.model import fitting, naming, summary
+from gpucnn.model.data_format import check_data_format, inward, outward, require_shape, shape_outside, targets_inward
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
@@ -43,13 +44,17 @@ class Model(Layer):
     Args:
         name: for summaries.
         dtype: of the parameters: "float32" or "float64".
+        data_format: of the arrays that a user gives and gets, "channels_last" (N, H, W, C) or "channels_first"
+            (N, C, H, W); tensors, layers, their `input_shape` and weights always have channels last. A model inside
+            another one is given tensors.
     """
 
-    def __init__(self, *, name: str | None = None, dtype: str = "float32") -> None:
+    def __init__(self, *, name: str | None = None, dtype: str = "float32", data_format: str = "channels_last") -> None:
         super().__init__(name=name)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"model: dtype must be float32 or float64, got {dtype!r}")
         self.dtype = dtype
+        self.data_format = check_data_format(data_format)
         self.training = False
         self._generator: Generator | None = None
         self._backend: Backend | None = None
@@ -137,7 +142,7 @@ class Model(Layer):
         """Compute the output of a batch.
 
         Args:
-            x: (N, …), of the model's dtype and backend; arrays are wrapped, uint8 is cast.
+            x: (N, …), of the model's dtype and backend; arrays, in the model's data format, are wrapped, uint8 is cast.
             training: whether dropout drops; None for the model's own state, or the enclosing model's.
 
         Raises:
@@ -149,14 +154,13 @@ class Model(Layer):
         if around is not None:
             with surrounded(around if training is None else replace(around, training=training)):
                 return super().__call__(x)
-        t = as_tensor(x, self.backend, what="model: x")
+        t = as_tensor(inward(x, self.data_format), self.backend, what="model: x")
         if not t.shape:
             raise ValueError("model: x must have a batch axis, got a scalar")
         if t.dtype != self.dtype:
             raise TypeError(f"model: x must be {self.dtype}, got {t.dtype}; convert it, dtypes are never mixed")
         self.ensure_built(tuple(t.shape[1:]))
-        if tuple(t.shape[1:]) != self._sample_shape:
-            raise ValueError(f"model: samples must have shape {self._sample_shape}, got {tuple(t.shape[1:])}")
+        require_shape(t.shape[1:], self._sample_shape, self.data_format, "model", tensor=isinstance(x, Tensor))
         mode = self.training if training is None else training
         if mode and self._stochastic:
             self.generator.advance(self.backend)
@@ -292,8 +296,11 @@ class Model(Layer):
 
     def train_step(self, x: Any, y: Any) -> Tensor:
         """Take one step on a batch and return its loss; launches and nothing else when x and y are tensors."""
-        inputs = x if isinstance(x, Tensor) else as_tensor(x, self.backend, what="train_step: x")
-        return loop.train_on(self, inputs, y)
+        moved = inward(x, self.data_format)
+        inputs = moved if isinstance(x, Tensor) else as_tensor(moved, self.backend, what="train_step: x")
+        if inputs.shape:
+            self.ensure_built(inputs.shape[1:])
+        return loop.train_on(self, inputs, targets_inward(y, self.data_format, self._output_shape or ()))
 
     def fit(
         self,
@@ -318,7 +325,7 @@ class Model(Layer):
         the launch under way, so the model is left at the end of a step; a second one does not wait.
 
         Args:
-            x: (N, …) samples, floating or uint8 (cast, not rescaled).
+            x: (N, …) samples in the model's data format, floating or uint8 (cast, not rescaled).
             y: (N,) targets as the loss wants them.
             batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
             epochs: at least 0.
@@ -361,24 +368,24 @@ class Model(Layer):
         return [loss, accuracy] if self._metrics else loss
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
-        """Return the outputs for samples (N, …) as a host array (N, …)."""
+        """Return the outputs for samples (N, …) as a host array (N, …), both in the model's data format."""
         samples = self.checked_samples(x, "predict")
         size = integer(batch_size, "predict: batch_size", 1)
         if not len(samples):
-            return np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype))
-        return loop.predict(self, samples, size)
+            shape = shape_outside(self._output_shape or (), self.data_format)
+            return np.zeros((0, *shape), dtypes.numpy_dtype(self.dtype))
+        return outward(loop.predict(self, samples, size), self.data_format)
 
     def checked_samples(self, x: Any, what: str) -> np.ndarray:
-        """Return samples as a host array of the model's dtype or uint8; the errors of `fit`, named by `what`."""
-        host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+        """Return samples as a host array, channels last, of the model's dtype or uint8; `fit`'s errors, of `what`."""
+        host = x.numpy() if isinstance(x, Tensor) else np.asarray(inward(x, self.data_format))
         if host.dtype.kind not in "fiub" or host.ndim < 1:
             raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
         if host.dtype.name not in (self.dtype, "uint8"):
             host = host.astype(dtypes.numpy_dtype(self.dtype))
         if not self.built:
             self.ensure_built(tuple(host.shape[1:]))
-        if tuple(host.shape[1:]) != self._sample_shape:
-            raise ValueError(f"{what}: samples must have shape {self._sample_shape}, got {tuple(host.shape[1:])}")
+        require_shape(host.shape[1:], self._sample_shape, self.data_format, what, tensor=isinstance(x, Tensor))
         return host
 
     def checked_data(self, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
@@ -386,8 +393,9 @@ class Model(Layer):
         samples = self.checked_samples(x, what)
         if not len(samples):
             raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
-        target = y.numpy() if isinstance(y, Tensor) else y
-        return samples, self.loss.prepare(target, self._output_shape or (), len(samples))
+        outputs = self._output_shape or ()
+        target = y.numpy() if isinstance(y, Tensor) else targets_inward(y, self.data_format, outputs)
+        return samples, self.loss.prepare(target, outputs, len(samples))
 
     def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
@@ -428,7 +436,7 @@ class Model(Layer):
         """
         self._require_built("summary")
         title = self.name or type(self).__name__
-        for line in summary.table(title, self.rows(), self.parameters()):
+        for line in summary.table(title, self.rows(), self.parameters(), self.data_format):
             print_fn(line)
         if batch_size is not None:
             from gpucnn.model.memory import step_memory  # which runs a model

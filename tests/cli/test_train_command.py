@@ -85,6 +85,16 @@ def test_the_folder_holds_what_was_asked_and_what_came_of_it(small_mnist: Path, 
     assert f"saved in {folder}" in result.stdout
 
 
+def test_mnist_convnet_trains_on_images_of_their_own_size(small_mnist: Path, tmp_path: Path) -> None:
+    result = run("--model", "mnist_convnet", "--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("mnist_convnet, 34,826 parameters, on numpy; 285 training")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"] == "mnist_convnet" and config["input_shape"] == [28, 28, 1]
+    model = gpucnn.load_model(tmp_path / "run" / "model.safetensors")
+    assert model.name == "mnist_convnet" and sum(p.size for p in model.parameters()) == 34826
+
+
 def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", "--validation-split", 0, *SMALL)
     assert "300 training and 100 test images" in result.stdout and "val loss" not in result.stdout
