@@ -23,7 +23,7 @@ from gpucnn.backends import Backend, use_backend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.functional.activations import deferring
 from gpucnn.layers import Layer
-from gpucnn.layers.layer import Surroundings, surrounded
+from gpucnn.layers.layer import RandomLayer, Surroundings, surrounded
 from gpucnn.model import Sequential
 from gpucnn.specs import Spec
 
@@ -169,7 +169,7 @@ def compare(
 
     Returns:
         The differences in the order of computation: forward from the first layer to the loss, backward from the last
-        layer to the first, whose input has no gradient.
+        layer to the first, whose input has no gradient. Augmentation before it does not count.
 
     Raises:
         ValueError: fewer than two backends.
@@ -202,7 +202,8 @@ def _differences(parties: list[_Party], tracer: _Tracer, x: np.ndarray, labels: 
     groups: list[list[Layer]] = []
     at = 0
     while at < len(reference.model.layers):
-        first = not groups
+        # Augmentation takes images that need no gradient, and passes none on.
+        first = all(isinstance(layer, RandomLayer) for group in groups for layer in group)
         stages = [party.model.stage(at, x.shape[1:]) for party in parties]
         groups.append(stages[0][0])
         at += len(groups[-1])

@@ -60,6 +60,13 @@ _NAMED: dict[str, Initializer] = {
 }
 
 
+def name_of(initializer: str | Initializer) -> str | None:
+    """Return the name that `get` takes for an initializer; None for a function of one's own."""
+    if isinstance(initializer, str):
+        return initializer
+    return next((name for name, known in _NAMED.items() if known is initializer), None)
+
+
 def get(initializer: str | Initializer) -> Initializer:
     """Return an initializer by name, or the function itself.
 

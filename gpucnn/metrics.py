@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,17 @@ class Totals:
         if labels.shape != (rows,):
             raise ValueError(f"totals: labels must have shape ({rows},), got {labels.shape}")
         return prediction, labels
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the sums by name, on the host."""
+        return {"sums": self._backend.to_host(self._sums)}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state_dict`; ValueError when it does not fit."""
+        sums = state.get("sums")
+        if state.keys() != {"sums"} or sums is None or sums.shape != (3,):
+            raise ValueError(f"totals: expected three sums, got {', '.join(sorted(state)) or 'nothing'}")
+        self._backend.copy(self._sums, sums.astype(np.float64))
 
     def read(self) -> tuple[float, float, int]:
         """Return mean loss, accuracy and number of rows; this waits for the device."""

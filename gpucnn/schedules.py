@@ -45,6 +45,11 @@ class Schedule:
         self.learning_rate = number(learning_rate, f"{type(self).__name__}: learning_rate")
         self.steps = None if steps is None else integer(steps, f"{type(self).__name__}: steps", 1)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the kind and the numbers of the schedule, those of one that it follows among them, as JSON."""
+        numbers = {n: v.settings() if isinstance(v, Schedule) else v for n, v in sorted(vars(self).items())}
+        return {"schedule": type(self).__name__, **numbers}
+
     def rate(self, done: float) -> float:
         """Return the rate when a share `done` (0 at the first step, below 1) of the schedule is over."""
         raise TypeError(f"{type(self).__name__} does not define rate(self, done)")

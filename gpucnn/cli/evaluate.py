@@ -8,34 +8,25 @@ from typing import Any
 
 import click
 
-from gpucnn.cli.options import MODELS, backend_option, data_options, load_dataset
-from gpucnn.cli.train import WEIGHTS
+from gpucnn.cli.options import backend_option, data_options, load_dataset
+from gpucnn.cli.run_folder import MODEL
 from gpucnn.datasets import Preparation
 from gpucnn.errors import CheckpointError
 from gpucnn.model import Model
-from gpucnn.training.weights import read_weights
+from gpucnn.model.saving import read_model
 
 
 def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
-    """Rebuild a model from a run folder or a weight file that `gpucnn train` wrote; return it and its settings.
+    """Rebuild a model from a run folder or a model file that `gpucnn train` wrote; return it and its settings.
 
     Raises:
-        CheckpointError: unreadable, or not of a model that this version knows.
+        CheckpointError: unreadable, without layers, or not from `gpucnn train`.
     """
-    file = path / WEIGHTS if path.is_dir() else path
-    arrays, settings = read_weights(file)
-    if settings.get("model") not in MODELS:
-        raise CheckpointError(f"{file} holds a model {settings.get('model')!r}; known: {', '.join(MODELS)}")
-    missing = {"input_shape", "classes", "activation", "mean", "deviation"} - settings.keys()
+    file = path / MODEL if path.is_dir() else path
+    model, settings = read_model(file)
+    missing = {"input_shape", "mean", "deviation"} - settings.keys()
     if missing:
         raise CheckpointError(f"{file} is not from `gpucnn train`: its metadata lacks {', '.join(sorted(missing))}")
-    model = MODELS[settings["model"]](
-        tuple(settings["input_shape"]), settings["classes"], activation=settings["activation"]
-    )
-    try:
-        model.load_state_dict(arrays)
-    except ValueError as error:
-        raise CheckpointError(f"{file} does not fit {settings['model']}: {error}") from error
     model.compile(metrics=["acc"])
     return model, settings
 

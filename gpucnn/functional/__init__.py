@@ -13,6 +13,9 @@ from gpucnn.functional.activations import (
     softplus,
     tanh,
 )
+from gpucnn.functional.addition import add
+from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
+from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
 from gpucnn.functional.dense import linear
@@ -23,9 +26,11 @@ from gpucnn.functional.regularization import dropout
 
 __all__ = [
     "activation",
+    "add",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
+    "concatenate",
     "conv1d",
     "conv2d",
     "conv2d_relu_max_pool2d",
@@ -39,6 +44,9 @@ __all__ = [
     "max_pool2d",
     "min_pool2d",
     "pad2d",
+    "random_erasing",
+    "random_rotation",
+    "random_window",
     "relu",
     "sigmoid",
     "silu",

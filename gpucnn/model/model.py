@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,18 +12,17 @@ import numpy as np
 from gpucnn import dtypes, losses, optimizers
 from gpucnn.autograd import Tensor, as_tensor, depend_on, no_grad
 from gpucnn.backends import Backend, get_backend
+from gpucnn.callbacks import Callback
 from gpucnn.generator import Generator, spawn
-from gpucnn.layers import Dropout, Layer
-from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
+from gpucnn.layers import Layer
+from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import check as check_metrics
 from gpucnn.mixed_precision import MixedPrecision
-from gpucnn.model import naming, summary
+from gpucnn.model import fitting, naming, summary
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
-from gpucnn.training import loop
-from gpucnn.training.loop import EpochRunner, History
-from gpucnn.training.report import Report
+from gpucnn.training import History, loop
 
 PRECISIONS: dict[str, str | None] = {
     "float32": None,
@@ -57,7 +57,9 @@ class Model(Layer):
         self._sample_shape: Shape | None = None
         self._output_shape: Shape | None = None
         self._stochastic = False
-        self._epochs = 0
+        self.epochs_done = 0
+        """Counts the epochs that `fit` has run."""
+        self.stop_training = False
         self.configuration = 0
         """Counts the calls of `compile`."""
         self._optimizer: optimizers.Optimizer | None = None
@@ -105,10 +107,10 @@ class Model(Layer):
         for layer in self.layers_inside():
             for attribute, parameter in layer.own_parameters().items():
                 parameter.name = f"{layer.name}.{attribute}"
-        dropouts = [layer for layer in self.layers_inside() if isinstance(layer, Dropout)]
-        for stream, layer in enumerate(dropouts):
+        random_layers = [layer for layer in self.layers_inside() if isinstance(layer, RandomLayer)]
+        for stream, layer in enumerate(random_layers):
             layer.stream = stream
-        self._stochastic = any(layer.rate > 0 for layer in dropouts)
+        self._stochastic = any(layer.draws for layer in random_layers)
         for layer in self.layers_inside():
             if isinstance(layer, Model):
                 layer._backend, layer._buffers = self.backend, ()
@@ -244,6 +246,11 @@ class Model(Layer):
             raise ValueError("model: call compile(optimizer=…, loss=…) first")
         return self._optimizer
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that `compile` was given, or None."""
+        return self._precision
+
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "adam",
@@ -296,13 +303,19 @@ class Model(Layer):
         epochs: int = 1,
         verbose: int = 1,
         *,
+        callbacks: Sequence[Callback] = (),
+        validation_split: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
+        initial_epoch: int | None = None,
+        limit_batches: int | None = None,
+        overfit_batches: int | None = None,
     ) -> History:
         """Train.
 
         The data goes to the backend once; each step gathers its batch there. On backends that capture, steps run as
-        graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch.
+        graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch. Ctrl-C waits for the end of
+        the launch under way, so the model is left at the end of a step; a second one does not wait.
 
         Args:
             x: (N, …) samples, floating or uint8 (cast, not rescaled).
@@ -310,32 +323,30 @@ class Model(Layer):
             batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
             epochs: at least 0.
             verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
+            callbacks: of `gpucnn.callbacks`, called in this order.
+            validation_split: the share of the samples, at least 0 and below 1, that is taken from their end before any
+                shuffling and evaluated after every epoch.
             validation_data: (x, y) evaluated after every epoch.
-            shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on
-                counting.
+            shuffle: visit the samples in another order each epoch, drawn from the model's seed and the epoch's number.
+            initial_epoch: the number of the first epoch, `epochs` then being where the last one ends, as in Keras. None
+                goes on counting after an earlier fit and runs `epochs` more.
+            limit_batches: batches of an epoch and of a validation at most, at least 1, to try a program out.
+            overfit_batches: train on this many batches alone, at least 1, the first ones, in their order: a model that
+                cannot learn a few by heart has an error.
 
         Returns:
             History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
 
         Raises:
             ValueError: data, labels or sizes are wrong; nothing was changed then.
+            TypeError: something else than a Callback among the callbacks; nothing was changed then.
+            Interrupted: a signal ended the training. It is a KeyboardInterrupt.
         """
-        size, count = integer(batch_size, "fit: batch_size", 1), integer(epochs, "fit: epochs", 0)
-        samples, labels = self._checked_data(x, y, "fit")
-        held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
-        self._require_optimizer()
-        report = Report(len(samples), verbose)
-        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
-        if count:
-            self.optimizer.stretch_schedule(count * -(-len(samples) // size))
-
-        def validate() -> tuple[float, float]:
-            return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
-
-        numbers = range(self._epochs, self._epochs + count)
-        history = loop.run_epochs(runner, numbers, validate if held else None, report)
-        self._epochs += count
-        return history
+        return fitting.fit(
+            self, x, y, batch_size, epochs, verbose, callbacks=callbacks, validation_split=validation_split,
+            validation_data=validation_data, shuffle=shuffle, initial_epoch=initial_epoch, limit_batches=limit_batches,
+            overfit_batches=overfit_batches,
+        )  # fmt: skip
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 32, *, return_dict: bool = False) -> Any:
         """Compute the loss, and the accuracy if compiled with it, over a data set; nothing changes.
@@ -343,7 +354,7 @@ class Model(Layer):
         Returns:
             The loss, or [loss, accuracy]; with return_dict {"loss", "acc", "count"}.
         """
-        samples, labels = self._checked_data(x, y, "evaluate")
+        samples, labels = self.checked_data(x, y, "evaluate")
         loss, accuracy, rows = loop.evaluate(self, samples, labels, integer(batch_size, "evaluate: batch_size", 1))
         if return_dict:
             return {"loss": loss, "acc": accuracy, "count": rows}
@@ -351,19 +362,14 @@ class Model(Layer):
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
         """Return the outputs for samples (N, …) as a host array (N, …)."""
-        samples = self._checked_samples(x, "predict")
+        samples = self.checked_samples(x, "predict")
         size = integer(batch_size, "predict: batch_size", 1)
         if not len(samples):
             return np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype))
         return loop.predict(self, samples, size)
 
-    def _require_optimizer(self) -> None:
-        parameters = self.parameters()
-        if not any(p.trainable for p in parameters):
-            raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
-        self.optimizer.bind(parameters)
-
-    def _checked_samples(self, x: Any, what: str) -> np.ndarray:
+    def checked_samples(self, x: Any, what: str) -> np.ndarray:
+        """Return samples as a host array of the model's dtype or uint8; the errors of `fit`, named by `what`."""
         host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
         if host.dtype.kind not in "fiub" or host.ndim < 1:
             raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
@@ -375,8 +381,9 @@ class Model(Layer):
             raise ValueError(f"{what}: samples must have shape {self._sample_shape}, got {tuple(host.shape[1:])}")
         return host
 
-    def _checked_data(self, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
-        samples = self._checked_samples(x, what)
+    def checked_data(self, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples and targets as host arrays that fit the model and its loss; as checked_samples."""
+        samples = self.checked_samples(x, what)
         if not len(samples):
             raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
         target = y.numpy() if isinstance(y, Tensor) else y
@@ -386,6 +393,22 @@ class Model(Layer):
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
         self._require_built(what)
         return self._sample_shape or (), self._output_shape or ()
+
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a file, layers and weights, that `gpucnn.load_model` makes it from again.
+
+        Args:
+            path: file to write; an existing one is replaced only when the new one is complete.
+            metadata: what else to keep, as JSON.
+
+        Raises:
+            ValueError: the model is not built.
+            CheckpointError: a layer is not one of gpucnn's own, has an argument that a file cannot hold, or the file
+                cannot be written.
+        """
+        from gpucnn.model.saving import save_model  # which makes models
+
+        save_model(self, path, metadata)
 
     # -- looking ------------------------------------------------------------------------------------------------------
     def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:

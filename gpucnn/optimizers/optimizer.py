@@ -128,6 +128,18 @@ class Optimizer:
             self._write_rates()
 
     @property
+    def schedule_steps(self) -> int | None:
+        """How many steps the Schedule lasts; None for a constant rate, and before a `fit` gives it a length."""
+        constant = self._table is None or not isinstance(self._learning_rate, Schedule)
+        return None if constant or self._table is None else len(self._table)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the optimizer's kind, its numbers, and its learning rate or the settings of its Schedule, as JSON."""
+        rate = self._learning_rate
+        given = rate.settings() if isinstance(rate, Schedule) else rate
+        return {"optimizer": type(self).__name__, "learning_rate": given, **self.values}
+
+    @property
     def steps_taken(self) -> int:
         """Steps since the parameters were bound, without those that mixed precision skipped; waits for the device."""
         return int(self._backend.to_host(self._steps[0][:1])[0]) if self.buffers else 0

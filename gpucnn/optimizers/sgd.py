@@ -43,6 +43,9 @@ class SGD(Optimizer):
         """Whether steps look ahead along the momentum; fixed, for it is compiled in."""
         return self._nesterov
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "momentum": self.momentum, "nesterov": self.nesterov}
+
     def hyper(self) -> list[float]:
         return [self.momentum, self.weight_decay]
 

@@ -1,7 +1,9 @@
 """Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
 
+from gpucnn.specs.augment import AugmentSpec
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
+from gpucnn.specs.concatenate import ConcatenateSpec
 from gpucnn.specs.conv2d import Conv2dSpec
 from gpucnn.specs.conv_pool2d import NOT_POSITIVE, ConvPool2dSpec
 from gpucnn.specs.elementwise import (
@@ -21,9 +23,9 @@ from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
-    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "Conv2dSpec",
-    "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec", "LinearSpec",
-    "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec", "AugmentSpec",
+    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConcatenateSpec",
+    "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
+    "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
     "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec",
 ]  # fmt: skip

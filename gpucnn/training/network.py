@@ -9,6 +9,7 @@ import numpy as np
 
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
+from gpucnn.generator import Generator
 from gpucnn.losses import Loss
 from gpucnn.optimizers import Optimizer
 
@@ -17,14 +18,24 @@ class Network(Protocol):
     """A built model; `gpucnn.Model` is one."""
 
     dtype: str
+    stop_training: bool
+    """Set by a callback to end `fit` after the launch that is under way."""
 
     @property
     def backend(self) -> Backend:
         """Where it lives."""
 
     @property
+    def generator(self) -> Generator:
+        """Its random numbers."""
+
+    @property
     def loss(self) -> Loss:
         """What it is trained for."""
+
+    @property
+    def precision(self) -> str | None:
+        """What `compile` was given."""
 
     @property
     def optimizer(self) -> Optimizer:

@@ -23,14 +23,16 @@ class Report:
     """Writes progress.
 
     Args:
-        rows: samples in an epoch.
         verbose: 0 nothing, 1 bar (on a terminal) and rows, 2 rows only.
+
+    Attributes:
+        rows: samples in an epoch.
     """
 
-    def __init__(self, rows: int, verbose: int) -> None:
+    def __init__(self, verbose: int) -> None:
         if verbose not in (0, 1, 2):
             raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
-        self._rows = rows
+        self.rows = 0
         self._verbose = verbose
         self._titled = False
 
@@ -40,7 +42,7 @@ class Report:
         if self._verbose != 1 or not sys.stderr.isatty():
             yield lambda rows: None
             return
-        with click.progressbar(length=self._rows, label=f"epoch {epoch + 1}/{epochs}", file=sys.stderr) as bar:
+        with click.progressbar(length=self.rows, label=f"epoch {epoch + 1}/{epochs}", file=sys.stderr) as bar:
             yield bar.update
         click.echo("\x1b[1A\x1b[2K", nl=False, err=True)
 

@@ -32,11 +32,11 @@ class ResidentData:
         self._order = backend.from_host(np.arange(self.count, dtype=np.int32))
         self._cursor = backend.from_host(np.zeros(CURSORS, np.int32))
 
-    def start(self, order: np.ndarray | None = None) -> None:
-        """Begin a visit in an order, int32 (N,); None keeps the last one."""
+    def start(self, order: np.ndarray | None = None, first: int = 0) -> None:
+        """Begin a visit in an order, int32 (N,), at its row `first`; None keeps the last order."""
         if order is not None:
             self._backend.copy(self._order, order)
-        self._backend.copy(self._cursor, np.zeros(CURSORS, np.int32))
+        self._backend.copy(self._cursor, np.full(CURSORS, first, np.int32))
 
     def take(self, rows: int) -> tuple[Tensor, Tensor | None]:
         """Gather the next `rows` samples and labels and advance: one launch."""

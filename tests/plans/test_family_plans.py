@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from cases import batch_norm, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
+from cases import batch_norm, concatenate, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
 
 from gpucnn import plans
 from gpucnn.kernel_source import compose
@@ -21,6 +21,7 @@ FAMILIES = {
     "reduce_forward": reduce.REDUCE, "reduce_backward_input": reduce.REDUCE,
     "batch_norm_forward": batch_norm.BATCH_NORM, "batch_norm_update": batch_norm.BATCH_NORM,
     "batch_norm_inference_forward": batch_norm.BATCH_NORM, "batch_norm_backward_operands": batch_norm.GRADIENT,
+    "concatenate_forward": concatenate.CONCATENATE, "concatenate_backward_input": concatenate.CONCATENATE,
     "softmax_forward": softmax.SOFTMAX, "softmax_backward_input": softmax.SOFTMAX,
     "cross_entropy_forward": loss.CROSS_ENTROPY, "cross_entropy_backward_logits": loss.CROSS_ENTROPY,
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
