@@ -3,8 +3,9 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
-- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1: tiles of so many results, with fewer products
-  (see `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
+- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1, and "winograd_6x6" for the gradient of 3x3
+  filters: tiles of so many results, with fewer products (see `winograd`). What a NaN or an infinity may have spread
+  over is done again by "im2col".
 - "bands", for few filters: several results of a row by one window (see `bands`). NaN likewise.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
@@ -56,7 +57,7 @@ def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) ->
         return others
     height, width = (spec.h, spec.w) if operation == "conv2d_backward_input" else (spec.p, spec.q)
     terms = spec.p * spec.q if operation == "conv2d_backward_weight" else spec.terms(operation)  # of one image
-    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(spec, terms)}
+    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(operation, spec, terms)}
     names = tuple(f"winograd_{step}x{step}" for step in sorted(costs, key=costs.__getitem__))
     products = spec.p * spec.q * spec.k * spec.r * spec.s * spec.c
     return names + others if costs and min(costs.values()) < products else others + names
@@ -146,5 +147,5 @@ def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
 
 
 def _tile_step(algorithm: str) -> int:
-    """Return the results that a tile of "winograd_2x2" or "winograd_4x4" has along an axis."""
+    """Return the results that a tile of "winograd_2x2", "winograd_4x4" or "winograd_6x6" has along an axis."""
     return int(algorithm[-1])
