@@ -274,7 +274,7 @@ def test_more_epochs_go_on_with_a_constant_rate_and_not_with_a_schedule_over_the
 
 # -- F9, F10 --------------------------------------------------------------------------------------------------------
 def test_f9_killed_at_random_times_while_saving(tmp_path: Path) -> None:
-    """Fifty times, hundreds of checkpoints: the newest complete one is always there, and whole."""
+    """Fifty times: the newest complete checkpoint is always there, and whole."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     script = Path(__file__).with_name("save_until_killed.py")
     done = subprocess.run(
