@@ -32,6 +32,22 @@ class ResidentData:
         self._order = backend.from_host(np.arange(self.count, dtype=np.int32))
         self._cursor = backend.from_host(np.zeros(CURSORS, np.int32))
 
+    @property
+    def capacity(self) -> int:
+        """How many rows device memory holds at a time."""
+        return self.count
+
+    def ready(self, at: int, rows: int) -> int:
+        """See that the rows of a visit from `at` on are there, `rows` of them at least; return how many are."""
+        return self.count - at
+
+    def refill(self, x: np.ndarray, y: np.ndarray | None) -> None:
+        """Put other samples and labels, of the same shapes, in the place of these, to be visited from the first on."""
+        self._backend.copy(self._x, x)
+        if self._y is not None and y is not None:
+            self._backend.copy(self._y, y)
+        self.start()
+
     def start(self, order: np.ndarray | None = None, first: int = 0) -> None:
         """Begin a visit in an order, int32 (N,), at its row `first`; None keeps the last order."""
         if order is not None:
