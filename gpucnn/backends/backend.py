@@ -280,7 +280,7 @@ class Backend(TrainingContract):
 
     @abstractmethod
     def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
-        """a (op) b, broadcast."""
+        """activation(a (op) b), broadcast."""
 
     @abstractmethod
     def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:

@@ -248,7 +248,8 @@ class _Training:
         images, labels = self._test
         confusion = np.zeros((_CLASSES, _CLASSES), np.int64)
         np.add.at(confusion, (labels, self.model.predict(images, batch_size=_EVALUATED).argmax(axis=1)), 1)
-        pictures.draw_curves(folder.curves, history)
+        if history:
+            pictures.draw_curves(folder.curves, history)
         pictures.draw_confusion(folder.confusion, confusion)
         pictures.draw_filters(folder.filters, next(p.numpy() for p in self.model.parameters() if len(p.shape) == 4))
 

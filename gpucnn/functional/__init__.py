@@ -13,6 +13,7 @@ from gpucnn.functional.activations import (
     softplus,
     tanh,
 )
+from gpucnn.functional.addition import add
 from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
 from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
@@ -25,6 +26,7 @@ from gpucnn.functional.regularization import dropout
 
 __all__ = [
     "activation",
+    "add",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
