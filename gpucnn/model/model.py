@@ -329,7 +329,9 @@ class Model(Layer):
     ) -> History:
         """Train.
 
-        The data goes to the backend once; each step gathers its batch there. On backends that capture, steps run as
+        The data goes to the backend once; each step gathers its batch there. What would take more than half of the
+        device's free memory stays on the host, and the device is given a part at a time, with the same bits; validation
+        data is placed after it by the same rule. On backends that capture, steps run as
         graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch. Ctrl-C waits for the end of
         the launch under way, so the model is left at the end of a step; a second one does not wait.
 

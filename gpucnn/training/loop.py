@@ -1,4 +1,4 @@
-"""The loop over epochs and batches: resident data, captured steps, totals read once an epoch."""
+"""The loop over epochs and batches: data on the device, captured steps, totals read once an epoch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gpucnn.metrics import Totals
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
+from gpucnn.training.streamed import StreamedData, placed
 
 _log = logging.getLogger("gpucnn")
 
@@ -71,7 +72,7 @@ class EpochRunner:
         self.rows = self.steps * self._batch + self._rest
         self.done = 0
         self._backend = model.backend
-        self._data = ResidentData(x, y, self._backend, model.dtype, weight)
+        self._data = placed(x, y, weight, self._backend, model.dtype, self._batch)
         self.totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
         step = partial(_train_on_next, model, self._data, self.totals, self._batch)
@@ -106,10 +107,12 @@ class EpochRunner:
             self.totals.reset()
         self.done = first
         while self.done < self.steps:
-            steps = self._launch(self.steps - self.done)
+            held = self._data.ready(self.done * self._batch, self._batch) // self._batch
+            steps = self._launch(min(self.steps - self.done, held))
             self.done += steps
             yield steps * self._batch
         if self.done < self.batches:
+            self._data.ready(self.done * self._batch, self._rest)
             _train_on_next(self._model, self._data, self.totals, self._rest)
             self.done += 1
             yield self._rest
@@ -159,10 +162,11 @@ class EpochRunner:
         recording()
         self._backend.synchronize()
         seconds = time.perf_counter() - begin
-        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))
+        most = min(self.steps, self._data.capacity // self._batch)
+        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), most))
 
 
-def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
+def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: Totals, rows: int) -> None:
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
     train_on(model, x, y, totals, data.take_weight(rows))
@@ -207,14 +211,13 @@ def evaluate(
         limit: batches, at most; None for all.
         between: called after every batch; an exception ends the evaluation.
     """
-    data = ResidentData(x, y, model.backend, model.dtype, weight)
+    data = placed(x, y, weight, model.backend, model.dtype, batch_size)
     totals = totals_for(model)
     with no_grad():
-        for rows in islice(_batches(len(x), batch_size), limit):
-            batch, target = data.take(rows)
+        for batch, target, factors in islice(_batches(data, batch_size), limit):
             with deferring():
                 prediction = model(batch, training=False)
-                totals.measure(model.loss, prediction, target, data.take_weight(rows))
+                totals.measure(model.loss, prediction, target, factors)
             if between is not None:
                 between()
     return totals.results(model.loss)
@@ -222,12 +225,17 @@ def evaluate(
 
 def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
     """Return the model's outputs for every sample, on the host."""
-    data = ResidentData(x, None, model.backend, model.dtype)
+    data = placed(x, None, None, model.backend, model.dtype, batch_size)
     with no_grad():
-        parts = [model(data.take(rows)[0], training=False).numpy() for rows in _batches(len(x), batch_size)]
+        parts = [model(batch, training=False).numpy() for batch, _, _ in _batches(data, batch_size)]
     return np.concatenate(parts)
 
 
-def _batches(count: int, batch_size: int) -> Iterator[int]:
-    for start in range(0, count, batch_size):
-        yield min(batch_size, count - start)
+def _batches(
+    data: ResidentData | StreamedData, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Yield samples, targets and weights, a batch at a time."""
+    for start in range(0, data.count, batch_size):
+        rows = min(batch_size, data.count - start)
+        data.ready(start, rows)
+        yield *data.take(rows), data.take_weight(rows)

@@ -49,6 +49,25 @@ class ResidentData:
         cursor = self._backend.from_host(np.zeros(CURSORS, np.int32))
         return _Column(tuple(host.shape[1:]), self._backend.from_host(np.ascontiguousarray(kept)), cursor)
 
+    @property
+    def capacity(self) -> int:
+        """How many rows device memory holds at a time."""
+        return self.count
+
+    def ready(self, at: int, rows: int) -> int:
+        """See that the rows of a visit from `at` on are there, `rows` of them at least; return how many are."""
+        return self.count - at
+
+    def refill(self, x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None) -> None:
+        """Put other samples, of the same shapes and types, in the place of these, to be visited from the first on."""
+        labels, targets = (y, None) if self._y is not None else (None, y)
+        if labels is not None:
+            self._backend.copy(self._y, labels)
+        for column, host in ((self._x, x), (self._targets, targets), (self._weight, weight)):
+            if column is not None and host is not None:
+                self._backend.copy(column.source, host.astype(column.source.dtype, copy=False))
+        self.start()
+
     def start(self, order: np.ndarray | None = None, first: int = 0) -> None:
         """Begin a visit in an order, int32 (N,), at its row `first`; None keeps the last order."""
         if order is not None:
