@@ -29,7 +29,6 @@ from gpucnn.backends.numpy_backend.storage import output, store, widened, workpl
 from gpucnn.backends.numpy_backend.windows import windows_of
 from gpucnn.specs import Conv2dSpec
 
-
 GATHER_COST, ADD_COST = 8, 27
 """Products that take as long as gathering one number for a product, and as adding one of a product's (measured)."""
 
