@@ -21,6 +21,7 @@ from gpucnn import generator
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend, use_backend
 from gpucnn.backends.numpy_backend import NumpyBackend
+from gpucnn.backends.tracing import Tracing
 from gpucnn.functional.activations import deferring
 from gpucnn.layers import Layer
 from gpucnn.layers.layer import Surroundings, surrounded
@@ -70,30 +71,16 @@ def first_excessive(differences: Sequence[Difference], direction: str) -> Differ
     return next((d for d in differences if d.excessive and d.direction == direction), None)
 
 
-class _Tracer(NumpyBackend):
-    """Notes the operations that it is asked for, but not those that these are made of."""
+class _Tracer(Tracing, NumpyBackend):
+    """Notes the operations that it is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[str, Spec]] = []
-        self.inside = False
+        self.observer = self._note
 
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if "_forward" not in name and "_backward_" not in name and not name.endswith("_update"):
-            return found
-
-        def noted(*arguments: Any, **options: Any) -> Any:
-            if self.inside:
-                return found(*arguments, **options)
-            self.seen += [(name, argument) for argument in arguments if isinstance(argument, Spec)]
-            self.inside = True
-            try:
-                return found(*arguments, **options)
-            finally:
-                self.inside = False
-
-        return noted
+    def _note(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        self.seen += [(name, argument) for argument in arguments if isinstance(argument, Spec)]
 
     def taken(self) -> tuple[tuple[str, Spec], ...]:
         """Return what was noted, and forget it."""

@@ -18,7 +18,7 @@ from gpucnn.layers import Dropout, Layer
 from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import check as check_metrics
 from gpucnn.mixed_precision import MixedPrecision
-from gpucnn.model import fitting, naming, summary
+from gpucnn.model import fitting, naming
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
@@ -417,7 +417,8 @@ class Model(Layer):
             yield layer.label, type(layer).__name__, None, sum(p.size for p in layer.parameters())
 
     def summary(self, print_fn: Any = print, *, batch_size: int | None = None) -> None:
-        """Print a table of layers, output shapes and parameters.
+        """Print a table of layers: output shapes, parameters, and for one sample multiplications (MACs), bytes of the
+        output, and how much of the input one output sees; see `layer_costs`.
 
         Args:
             print_fn: takes each line.
@@ -426,12 +427,10 @@ class Model(Layer):
         Raises:
             ValueError: the model is not built; or batch_size is given and it is not compiled.
         """
-        self._require_built("summary")
-        title = self.name or type(self).__name__
-        for line in summary.table(title, self.rows(), self.parameters()):
+        from gpucnn.model import costs, memory, summary  # which run a model
+
+        for line in summary.table(self.name or type(self).__name__, costs.layer_costs(self), self.parameters()):
             print_fn(line)
         if batch_size is not None:
-            from gpucnn.model.memory import step_memory  # which runs a model
-
-            for line in step_memory(self, batch_size).lines():
+            for line in memory.step_memory(self, batch_size).lines():
                 print_fn(line)
