@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpucnn import (
+        augment,
         callbacks,
         datasets,
         functional,
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Model", "Parameter", "Sequential", "Tensor", "callbacks", "capture", "datasets", "from_dlpack", "functional",
-    "get_backend", "initializers", "layers", "load_model", "load_weights", "losses", "metrics", "no_grad", "optimizers",
-    "require_gpu", "save_weights", "schedules", "seed", "set_backend", "tensor", "use_backend", "use_precision", "zoo",
+    "Model", "Parameter", "Sequential", "Tensor", "augment", "callbacks", "capture", "datasets", "from_dlpack",
+    "functional", "get_backend", "initializers", "layers", "load_model", "load_weights", "losses", "metrics", "no_grad",
+    "optimizers", "require_gpu", "save_weights", "schedules", "seed", "set_backend", "tensor", "use_backend",
+    "use_precision", "zoo",
 ]  # fmt: skip
 
 _HOMES = {

@@ -177,6 +177,7 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "scaled_cast_forward": lambda: (flat(s.source), a(2, dtype="float32"), 1),
         "fill_forward": lambda: (1.0,),
         "accumulate_update": lambda: (flat(), flat()),
+        "augment_forward": lambda: (a(*s.x_shape), state()),
         "dropout_forward": lambda: (flat(), state()),
         "dropout_backward_input": lambda: (flat(), state()),
         "reduce_forward": lambda: (a(s.outer, s.length, s.inner),),
@@ -320,7 +321,7 @@ def with_batch(spec: Any, n: int) -> Any:
     "operation",
     ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "pool2d_forward", "pool2d_backward_input"]
     + ["conv_pool2d_forward", "conv_pool2d_backward_input", "conv_pool2d_backward_weight"]
-    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward", "linear_backward_operands"],
+    + ["pad2d_forward", "pad2d_backward_input", "augment_forward", "matmul_forward", "linear_backward_operands"],
 )
 def test_the_last_smaller_batch_compiles_nothing_and_adds_alike(operation: str) -> None:
     """It reuses the full batch's plan; and had it come first, its sums would have been made in the same order."""

@@ -13,7 +13,20 @@ import gpucnn
 from gpucnn import Model, Sequential, Tensor, zoo
 from gpucnn.benchmarks.networks import VGG11
 from gpucnn.cli import main
-from gpucnn.layers import Activation, AveragePooling2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPool2D
+from gpucnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    MaxPool2D,
+    Residual,
+)
 from gpucnn.model import layer_costs, step_memory
 
 
@@ -112,6 +125,19 @@ def test_a_model_with_a_call_of_its_own():
     lines: list[str] = []
     model.summary(lines.append)
     assert next(line for line in lines if line.startswith("dense_2")).split()[2:] == ["?", "0", "0", "0"]
+
+
+def test_containers_see_as_far_as_their_widest_branch():
+    model = Sequential([
+        Concatenate([Conv2D(4, 1), [MaxPool2D(3, 1, "same"), Conv2D(2, 5, padding="same")], []]),
+        Residual([Conv2D(9, 3, 2, "same"), Conv2D(9, 3, padding="same")], Conv2D(9, 1, 2)),
+        DepthwiseConv2D(3),
+        GlobalAveragePooling2D(),
+    ])  # fmt: skip
+    model.build((30, 30, 3))
+    macs, _, fields = columns(model)
+    assert macs == (900 * (4 * 3 + 2 * 25 * 3), 225 * 9 * (9 * 9 + 9 * 9 + 9), 13 * 13 * 9 * 9, 0)
+    assert fields == ((7, 7), (13, 13), (17, 17), (30, 30))
 
 
 def test_a_sequential_inside_and_samples_that_are_no_images():

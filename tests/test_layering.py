@@ -19,7 +19,7 @@ RANKS = (
     ("backends",),
     ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
-    ("layers", "losses", "metrics", "optimizers", "datasets"),
+    ("layers", "augment", "losses", "metrics", "optimizers", "datasets"),
     ("training", "callbacks"),
     ("model",),
     ("zoo", "benchmarks", "explain", "comparison", "kernel_check", "cli"),

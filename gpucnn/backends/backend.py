@@ -21,6 +21,7 @@ from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
@@ -230,6 +231,10 @@ class Backend(TrainingContract):
         """Gradient of the unpadded images."""
 
     @abstractmethod
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        """Images changed by the random numbers that follow from `state`."""
+
+    @abstractmethod
     def matmul_forward(
         self,
         a: Array,
@@ -271,7 +276,7 @@ class Backend(TrainingContract):
 
     @abstractmethod
     def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
-        """a (op) b, broadcast."""
+        """activation(a (op) b), broadcast."""
 
     @abstractmethod
     def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:

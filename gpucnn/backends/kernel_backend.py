@@ -20,6 +20,7 @@ from gpucnn.plans.linear import by_products
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BinarySpec,
     CastSpec,
     ConcatenateSpec,
@@ -261,6 +262,11 @@ class KernelBackend(NormalizationKernels):
 
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return self._write("pad2d_backward_input", spec, "dx", out, spec.x_shape, {"dy": dy, "N": spec.n})
+
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        drawn = {"stream": spec.stream, "threshold": spec.threshold, "turn": spec.turn}
+        operands = {"x": x, "state": state, **drawn, "value": spec.value, "N": spec.n}
+        return self._write("augment_forward", spec, "y", out, spec.y_shape, operands)
 
     def matmul_forward(
         self,

@@ -30,7 +30,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[float]]) -> None:
 
     Args:
         path: PNG to write.
-        history: as `fit` returns it.
+        history: as `fit` returns it, of at least one epoch.
     """
     figure = _figure(9, 3.6)
     panels = figure.subplots(1, 2)
@@ -45,7 +45,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[float]]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if f"val_{name}" in history:
             axes.legend(frameon=False)
-    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylim(0, 1.05 * max(*history["loss"], *history.get("val_loss", ()), 1e-12))
     _save(figure, path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from gpucnn import __version__, backends, optimizers, schedules
+from gpucnn import __version__, augment, backends, optimizers, schedules
 from gpucnn.callbacks import BackupAndRestore, CSVLogger, TerminateOnNaN
 from gpucnn.callbacks.callback import Logs
 from gpucnn.cli import pictures
@@ -33,6 +33,16 @@ _EVALUATED = 500
 """Images that are evaluated at once."""
 
 
+def _checked_changes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse what `augment.from_text` does not know before anything is read."""
+    if value is not None:
+        try:
+            augment.from_text(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
 @click.command(name="train")
 @data_options
 @click.option("--model", type=click.Choice(tuple(MODELS)), default="lenet5", show_default=True, help="What learns.")
@@ -40,6 +50,13 @@ _EVALUATED = 500
     "--activation",
     type=click.Choice(ACTIVATIONS),
     help=f"Of lenet5's hidden layers, {_ACTIVATION} by default; with relu, convolution and pooling are one launch.",
+)
+@click.option(
+    "--augment",
+    metavar="CHANGES",
+    callback=_checked_changes,
+    help="Change training images at random: flip, shift=FACTOR, rotate=DEGREES, erase=LIKELIHOOD, between commas; "
+    "values may be left out.",
 )
 @click.option("--epochs", type=click.IntRange(0), default=3, show_default=True, help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images a step.")
@@ -164,6 +181,10 @@ class _Training:
         set_seed(options["seed"])
         own = {} if options["activation"] is None else {"activation": options["activation"]}
         self.model: Sequential = MODELS[options["model"]](shape, _CLASSES, **own)
+        if options["augment"] is not None:
+            changes = augment.from_text(options["augment"], prepare.background)
+            self.model = Sequential([*changes, *self.model.layers], name=self.model.name)
+            self.model.build(shape)
         self.model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["acc"])
         self._images = {"mean": prepare.mean, "deviation": prepare.deviation}
         self.config = {
@@ -228,7 +249,8 @@ class _Training:
         images, labels = self._test
         confusion = np.zeros((_CLASSES, _CLASSES), np.int64)
         np.add.at(confusion, (labels, self.model.predict(images, batch_size=_EVALUATED).argmax(axis=1)), 1)
-        pictures.draw_curves(folder.curves, history)
+        if history:
+            pictures.draw_curves(folder.curves, history)
         pictures.draw_confusion(folder.confusion, confusion)
         pictures.draw_filters(folder.filters, next(p.numpy() for p in self.model.parameters() if len(p.shape) == 4))
 

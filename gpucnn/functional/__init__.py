@@ -13,6 +13,8 @@ from gpucnn.functional.activations import (
     softplus,
     tanh,
 )
+from gpucnn.functional.addition import add
+from gpucnn.functional.augmentation import random_erasing, random_rotation, random_window
 from gpucnn.functional.concatenation import concatenate
 from gpucnn.functional.conv_pool import conv2d_relu_max_pool2d
 from gpucnn.functional.convolution import conv1d, conv2d, pad2d
@@ -24,6 +26,7 @@ from gpucnn.functional.regularization import dropout
 
 __all__ = [
     "activation",
+    "add",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
@@ -41,6 +44,9 @@ __all__ = [
     "max_pool2d",
     "min_pool2d",
     "pad2d",
+    "random_erasing",
+    "random_rotation",
+    "random_window",
     "relu",
     "sigmoid",
     "silu",

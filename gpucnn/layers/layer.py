@@ -35,7 +35,7 @@ class Surroundings:
     generator: Generator
     training: bool
     calls: Counter[int] = field(default_factory=Counter)
-    """How often each dropout stream was drawn from during the outermost call."""
+    """How often each random stream was drawn from during the outermost call."""
 
 
 _surroundings: ContextVar[Surroundings | None] = ContextVar("gpucnn_surroundings", default=None)
@@ -208,6 +208,36 @@ class Layer:
             for parameter in layer.own_parameters().values():
                 if not isinstance(parameter, State):
                     parameter.trainable = bool(value)
+
+
+_STREAMS_OF_A_CALL = 2**16
+"""More than the random layers of a model: a layer's second call in a step draws from a stream of its own."""
+
+
+class RandomLayer(Layer):
+    """Base of layers that draw random numbers while a model trains, and only then.
+
+    Every call draws anew, also the calls of a layer that a model uses twice in one step.
+    """
+
+    def __init__(self, *, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        self.stream = 0
+        """Tells the random layers of a model apart; the model numbers them when it is built."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether calls in training draw at all."""
+        return True
+
+    def source(self) -> tuple[Generator, int] | None:
+        """Return the generator and the stream that a call is to draw from; None when it is not to draw."""
+        around = surroundings()
+        if around is None or not around.training or not self.draws:
+            return None
+        earlier = around.calls[self.stream]
+        around.calls[self.stream] += 1
+        return around.generator, self.stream + earlier * _STREAMS_OF_A_CALL
 
 
 def snake_case(name: str) -> str:

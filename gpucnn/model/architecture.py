@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn import initializers, layers
+from gpucnn import augment, initializers, layers
 from gpucnn.errors import CheckpointError
 from gpucnn.layers import Layer
 
@@ -21,7 +21,8 @@ def known_classes() -> dict[str, type[Layer]]:
     """Return the classes that a file may name."""
     from gpucnn.model.sequential import Sequential  # which is fitted
 
-    found = {name: getattr(layers, name) for name in layers.__all__} | {"Sequential": Sequential}
+    found = {name: getattr(module, name) for module in (layers, augment) for name in module.__all__}
+    found["Sequential"] = Sequential
     classes = [c for c in found.values() if inspect.isclass(c) and issubclass(c, Layer) and c is not Layer]
     return {c.__name__: c for c in classes}
 

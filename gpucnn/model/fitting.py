@@ -150,11 +150,11 @@ def _epoch(
     if not progress.batch:
         for callback in callbacks:
             callback.on_epoch_begin(epoch, {})
-    begin, before = time.perf_counter(), progress.batch and progress.read()[2]
+    begin, before = time.perf_counter() - progress.seconds, progress.batch and progress.read()[2]
     with report.epoch(epoch, epochs) as advance:
         advance(before)
         for rows in runner.run(epoch, progress.batch):
-            progress.batch = runner.done
+            progress.batch, progress.seconds = runner.done, time.perf_counter() - begin
             advance(rows)
             _after_launch(progress, callbacks)
             check()
@@ -162,7 +162,7 @@ def _epoch(
                 return None
     loss, accuracy, rows = progress.read()
     seconds = time.perf_counter() - begin
-    row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": (rows - before) / seconds}
+    row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": rows / seconds}
     if validate is not None:
         row["val_loss"], row["val_acc"], _ = validate(between=check)
     for callback in callbacks:

@@ -14,8 +14,8 @@ from gpucnn.autograd import Tensor, as_tensor, depend_on, no_grad
 from gpucnn.backends import Backend, get_backend
 from gpucnn.callbacks import Callback
 from gpucnn.generator import Generator, spawn
-from gpucnn.layers import Dropout, Layer
-from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
+from gpucnn.layers import Layer
+from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, surroundings
 from gpucnn.metrics import check as check_metrics
 from gpucnn.mixed_precision import MixedPrecision
 from gpucnn.model import fitting, naming
@@ -107,10 +107,10 @@ class Model(Layer):
         for layer in self.layers_inside():
             for attribute, parameter in layer.own_parameters().items():
                 parameter.name = f"{layer.name}.{attribute}"
-        dropouts = [layer for layer in self.layers_inside() if isinstance(layer, Dropout)]
-        for stream, layer in enumerate(dropouts):
+        random_layers = [layer for layer in self.layers_inside() if isinstance(layer, RandomLayer)]
+        for stream, layer in enumerate(random_layers):
             layer.stream = stream
-        self._stochastic = any(layer.rate > 0 for layer in dropouts)
+        self._stochastic = any(layer.draws for layer in random_layers)
         for layer in self.layers_inside():
             if isinstance(layer, Model):
                 layer._backend, layer._buffers = self.backend, ()

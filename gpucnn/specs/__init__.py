@@ -1,5 +1,6 @@
 """Specs: frozen values with every size of one operation. Letters: N batch, H W C input, K R S filters, P Q output."""
 
+from gpucnn.specs.augment import AugmentSpec
 from gpucnn.specs.base import ACTIVATIONS, FUSED_ACTIVATIONS, Spec
 from gpucnn.specs.batch_norm import BatchNormGradientSpec, BatchNormSpec
 from gpucnn.specs.concatenate import ConcatenateSpec
@@ -22,7 +23,7 @@ from gpucnn.specs.pool2d import Pool2dSpec
 from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec",
+    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec", "AugmentSpec",
     "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConcatenateSpec",
     "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
     "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",

@@ -74,6 +74,7 @@ def save_checkpoint(
     about = {
         "epoch": progress.epoch,
         "batch": progress.batch,
+        "seconds": progress.seconds,
         "generator": model.generator.state_dict(model.backend),
         "settings": _settings(progress),
         "numbers": {name: v for name, v in model.optimizer.settings().items() if isinstance(v, float)},
@@ -102,7 +103,7 @@ def restore_checkpoint(path: str | os.PathLike[str], progress: Progress, kept: S
     arrays, about = CHECKPOINT.read(path)
     model = progress.model
     try:
-        epoch, batch = int(about["epoch"]), int(about["batch"])
+        epoch, batch, seconds = int(about["epoch"]), int(about["batch"]), float(about["seconds"])
         wrong = _differences(about["settings"], _settings(progress)) + _misplaced(epoch, batch, progress)
         states = about["kept"]
         mine, theirs = [type(thing).__name__ for thing in kept], [state["kind"] for state in states]
@@ -125,7 +126,7 @@ def restore_checkpoint(path: str | os.PathLike[str], progress: Progress, kept: S
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not fit this training: {error}") from error
     progress.runner.seed = model.generator.seed
-    progress.epoch, progress.batch, progress.history = epoch, batch, History(history)
+    progress.epoch, progress.batch, progress.seconds, progress.history = epoch, batch, seconds, History(history)
 
 
 @contextmanager

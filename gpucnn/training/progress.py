@@ -37,6 +37,7 @@ class Progress:
     Attributes:
         epoch: the number of the epoch that runs, or comes next.
         batch: batches of it that are done.
+        seconds: that these took, those before an interruption among them.
         history: of the epochs that are done.
     """
 
@@ -49,6 +50,7 @@ class Progress:
         self.architecture = architecture
         self.epoch = epochs.start
         self.batch = 0
+        self.seconds = 0.0
         self.history = History()
 
     @property
@@ -65,3 +67,4 @@ class Progress:
         self.history.append(row)
         self.epoch += 1
         self.batch = 0
+        self.seconds = 0.0

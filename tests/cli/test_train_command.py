@@ -101,6 +101,12 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
     assert "matplotlib" not in result.stdout
 
 
+@pytest.mark.usefixtures("pictures")
+def test_without_epochs_there_are_no_curves(small_mnist: Path, tmp_path: Path) -> None:
+    assert run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", "--epochs", 0).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.png")) == ["confusion.png", "filters.png"]
+
+
 def test_without_matplotlib_one_line_says_how_to_get_pictures(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
     assert result.exit_code == 0, result.output
@@ -131,7 +137,10 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
     resumed = CliRunner().invoke(main, ["train", "--resume", "--run-dir", str(tmp_path / "run")])
     assert place.replace("in", "resumed in", 1) in resumed.stdout
     assert sha256_of(resumed) == whole
-    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    for row in rows:  # of all images of the epoch, those before the interruption too
+        assert float(row["images_per_second"]) * float(row["seconds"]) == pytest.approx(48)
 
 
 def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(

@@ -17,7 +17,6 @@ import pytest
 import gpucnn
 from gpucnn import cache
 from gpucnn.devices.emulated import EmulatedDevice, EmulatedModule, object_cache, toolchain
-from gpucnn.devices.emulated.reports import source_places
 from gpucnn.devices.emulated.runtime_library import library_path
 from gpucnn.errors import DeviceError, KernelError
 
@@ -66,6 +65,18 @@ def test_key_holds_text_build_architecture_and_flags(fresh: Path, monkeypatch: p
     paths |= {EmulatedModule(branch, architecture=a, name="fill.cu").path for a in (75, 90)}
     assert len(paths) == 5
     assert object_cache.key_of(["ab", "c"]) != object_cache.key_of(["a", "bc"])
+
+
+def test_only_a_report_builds_line_tables(fresh: Path) -> None:
+    fill()
+    behind = EmulatedModule(TEXT.replace("[threadIdx.x]", "[threadIdx.x + 1]"), name="fill.cu").kernel("fill")
+    before = set(fresh.rglob("*.so"))
+    for _ in range(2):
+        with pytest.raises(KernelError, match="memory-fault at fill.cu:1: "):
+            behind((1,), (1024,), (np.zeros(4, "f4"), np.float32(3)))
+        (twin,) = set(fresh.rglob("*.so")) - before
+    assert b".debug_line" in twin.read_bytes()
+    assert all(b".debug_line" not in path.read_bytes() for path in before if path.name.startswith("fill"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "unsealed"])
@@ -144,7 +155,6 @@ EmulatedModule({TEXT!r} + "// kept\\n", name="fill.cu")
     monkeypatch.setattr(cache, "_BETWEEN_PRUNINGS", 0)
     fill(TEXT + "// another\n")
     assert kept.exists() and not lost.exists()
-    assert source_places(lost, [64]) == {}, "reports of a module that is gone do without lines"
 
 
 def test_parallel_processes_share_a_cache(fresh: Path) -> None:

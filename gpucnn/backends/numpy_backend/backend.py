@@ -11,6 +11,7 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.numpy_backend import (
+    augment,
     conv_pool,
     convolution,
     elementwise,
@@ -31,6 +32,7 @@ from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
@@ -253,6 +255,10 @@ class NumpyBackend(TrainingOperations):
     @quiet
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return padding.backward_input(dy, spec, out)
+
+    @quiet
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        return augment.forward(x, state, spec, out)
 
     @quiet
     @blas_threads.alone()
