@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -102,6 +103,25 @@ def prune(folder: Path, most_bytes: int | None = None) -> None:
             with suppress(OSError):  # another process was first, or it is another user's
                 path.unlink()
         left -= size
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a folder of the cache holds: how many files, and their bytes."""
+
+    path: Path
+    files: int
+    nbytes: int
+
+
+def held() -> tuple[Held, ...]:
+    """Return what each folder of the cache holds, by name."""
+    folders = sorted(path for path in cache_directory().iterdir() if path.is_dir())
+    found = []
+    for folder in folders:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        found.append(Held(folder, len(files), sum(map(_size, files))))
+    return tuple(found)
 
 
 def last_use(path: Path) -> float:

@@ -5,7 +5,9 @@ backward pass the same gradient of its output. So a layer answers for its own er
 hide in what follows from it.
 
 A layer's array may differ by what rounding explains: by the sum, over the operations that the layer runs in that pass,
-of `spec.tolerance(spec.terms(operation))`, as a fraction of the array's largest value.
+of `spec.tolerance(spec.terms(operation))`, as a fraction of the array's largest value. A
+parameter's gradient is measured by the largest of its layer: that of a bias before batch normalisation is 0 but for
+rounding.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from gpucnn import generator
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend, use_backend
 from gpucnn.backends.numpy_backend import NumpyBackend
+from gpucnn.backends.tracing import Tracing
 from gpucnn.functional.activations import deferring
 from gpucnn.layers import Layer
 from gpucnn.layers.layer import RandomLayer, Surroundings, surrounded
@@ -40,7 +43,8 @@ class Difference:
         array: "output", "loss", "input gradient" or "<layer>.<parameter> gradient".
         backend: which differs.
         error: largest absolute difference; infinite where one is not a number and the other is.
-        relative: the same as a fraction of the reference's largest value.
+        relative: the same as a fraction of the reference's largest value; of parameters, of the largest among those of
+            their layer.
         allowed: what rounding explains of `relative`.
         index: of the element that differs most.
         expected, found: its values, the reference's and the backend's.
@@ -70,30 +74,16 @@ def first_excessive(differences: Sequence[Difference], direction: str) -> Differ
     return next((d for d in differences if d.excessive and d.direction == direction), None)
 
 
-class _Tracer(NumpyBackend):
-    """Notes the operations that it is asked for, but not those that these are made of."""
+class _Tracer(Tracing, NumpyBackend):
+    """Notes the operations that it is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[str, Spec]] = []
-        self.inside = False
+        self.observer = self._note
 
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if "_forward" not in name and "_backward_" not in name and not name.endswith("_update"):
-            return found
-
-        def noted(*arguments: Any, **options: Any) -> Any:
-            if self.inside:
-                return found(*arguments, **options)
-            self.seen += [(name, argument) for argument in arguments if isinstance(argument, Spec)]
-            self.inside = True
-            try:
-                return found(*arguments, **options)
-            finally:
-                self.inside = False
-
-        return noted
+    def _note(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        self.seen += [(name, argument) for argument in arguments if isinstance(argument, Spec)]
 
     def taken(self) -> tuple[tuple[str, Spec], ...]:
         """Return what was noted, and forget it."""
@@ -244,8 +234,11 @@ def _compared(
     """Yield the differences of a layer's arrays; the last of the parties only traces."""
     allowed = sum(spec.tolerance(spec.terms(operation)) for operation, spec in operations)
     for name, expected in found[0].items():
+        owner = name.rpartition(".")[0]
+        beside = [key for key in found[0] if key == name or (owner and key.startswith(f"{owner}."))]
+        scale = max(largest(found[0][key]) for key in beside)
         for party, arrays in zip(parties[1:-1], found[1:-1], strict=True):
-            error, relative, index = largest_difference(expected, arrays[name])
+            error, relative, index = largest_difference(expected, arrays[name], scale)
             yield Difference(
                 layers=tuple(layer.label for layer in group),
                 direction=direction,
@@ -261,9 +254,17 @@ def _compared(
             )
 
 
-def largest_difference(expected: np.ndarray, found: np.ndarray) -> tuple[float, float, tuple[int, ...]]:
-    """Return the largest absolute difference of two arrays, the same as a fraction of the largest expected value, and
-    the index of the element. What is not finite must be equal.
+def largest(array: np.ndarray) -> float:
+    """Return the largest absolute value among the finite ones, 0 where there are none."""
+    values = array.astype(np.float64)
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
+
+
+def largest_difference(
+    expected: np.ndarray, found: np.ndarray, scale: float | None = None
+) -> tuple[float, float, tuple[int, ...]]:
+    """Return the largest absolute difference of two arrays, the same as a fraction of `scale`, by default the largest
+    expected value, and the index of the element. What is not finite must be equal.
 
     >>> largest_difference(np.array([1.0, 4.0]), np.array([1.0, 3.0]))
     (1.0, 0.25, (1,))
@@ -275,6 +276,6 @@ def largest_difference(expected: np.ndarray, found: np.ndarray) -> tuple[float, 
         difference = np.abs(a - b)
     difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.where(np.isnan(difference), np.inf, difference))
     index = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), a.shape))
-    error, scale = float(difference[index]), float(np.abs(a[np.isfinite(a)]).max(initial=0))
-    relative = 0.0 if error == 0 else error / scale if scale else math.inf
+    error, whole = float(difference[index]), largest(a) if scale is None else scale
+    relative = 0.0 if error == 0 else error / whole if whole else math.inf
     return error, relative, index

@@ -15,14 +15,22 @@ from click.testing import CliRunner, Result
 from planted.linear import DEFECTS
 from small_network import batch, compiled
 
-from gpucnn import Sequential, backends, zoo
+from gpucnn import Sequential, augment, backends, zoo
 from gpucnn.backends import Backend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.cli import main
 from gpucnn.comparison import BACKWARD, FORWARD, compare, first_excessive, largest_difference
 from gpucnn.datasets import write_idx
 from gpucnn.kernel_source import kernel_directory
-from gpucnn.layers import Activation, Dense
+from gpucnn.layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    GlobalAveragePooling2D,
+    ReLU,
+    Residual,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 X, LABELS = batch(0)
@@ -102,6 +110,25 @@ def test_an_error_just_beyond_rounding_is_found_and_one_within_is_not():
     allowed = differences_on(NumpyBackend())[0].allowed
     for factor, excessive in ((0.2, False), (20.0, True)):  # the output's largest value is about 1 to 2
         assert differences_on(WrongBackend("conv_pool2d_forward", factor * allowed))[0].excessive is excessive
+
+
+def with_batch_normalization() -> Sequential:
+    """A bias before batch normalisation has a gradient of 0, which both backends miss by rounding alone."""
+    model = Sequential([
+        augment.RandomFlip(input_shape=(6, 7, 2)), Conv2D(4, 3, padding="same"), BatchNormalization(), ReLU(),
+        Residual([Conv2D(4, 3, padding="same", activation="relu"), BatchNormalization()], activation="relu"),
+        GlobalAveragePooling2D(), Dense(3, activation="softmax"),
+    ])  # fmt: skip
+    model.compile()
+    return model
+
+
+def test_a_bias_before_batch_normalization_agrees_by_rounding(backend_of):
+    x = np.random.default_rng(0).standard_normal((3, 6, 7, 2)).astype(np.float32)
+    found = compare(with_batch_normalization, [NumpyBackend(), backend_of("emulated")], x, np.array([0, 1, 2]))
+    assert [d for d in found if d.excessive] == []
+    bias = next(d for d in found if d.array == "conv2d_1.bias gradient")
+    assert abs(bias.expected) < 1e-6 and bias.allowed < 1e-4
 
 
 def test_what_is_compared_must_fit():

@@ -144,7 +144,7 @@ def test_names_counts_and_summary(backend: Backend) -> None:
     model.summary(lines.append)
     counted = 3 * 9 * 2 + 12 + 12 + 6 + 6 + (2 + 3 + 2) * 2 + 2
     row = next(line for line in lines if line.startswith("residual_1 (Residual)"))
-    assert row.split()[-1] == str(counted) and "(None, 6, 5, 2)" in row
+    assert row.split()[-4] == str(counted) and "(None, 6, 5, 2)" in row
     assert [layer.name for layer in model.layers_inside() if isinstance(layer, (Concatenate, Residual))] == [
         "residual_1", "concatenate_1", "residual_2",
     ]  # fmt: skip

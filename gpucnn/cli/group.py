@@ -13,7 +13,19 @@ import click
 from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
-_COMMANDS = ("train", "evaluate", "predict", "data", "explain", "compare", "check", "kernels", "bench", "info")
+_COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "summary",
+    "data",
+    "explain",
+    "compare",
+    "check",
+    "kernels",
+    "bench",
+    "info",
+)
 """Each a module of this folder, in the order of the help."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpucnn import backends
-from gpucnn.cli.options import MODELS
+from gpucnn.cli.options import MODELS, OPTIMIZERS
 from gpucnn.cli.run_folder import MODEL
 from gpucnn.datasets import cifar10, fashion_mnist
 from gpucnn.errors import CheckpointError
@@ -20,11 +20,14 @@ _CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "fashion_mnist": fashion_mnist.C
 def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
     """Rebuild a model, on the backend in use, from a run folder or a model file; return it and what it was saved with.
 
+    It is compiled with the optimizer of `gpucnn train`, else Adam.
+
     Raises:
         CheckpointError: missing, unreadable or without layers.
     """
     model, settings = read_model(path / MODEL if path.is_dir() else path)
-    model.compile(metrics=["acc"])
+    named = settings.get("optimizer")
+    model.compile(named if named in OPTIMIZERS else "adam", metrics=["acc"])
     return model, settings
 
 

@@ -17,6 +17,7 @@ from gpucnn.model import Sequential
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
+OPTIMIZERS = ("adam", "adamw", "sgd")
 MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": zoo.lenet5, "mnist_convnet": zoo.mnist_convnet}
 """Builders of the models that commands know, by name; they take (input_shape, classes, activation=…)."""
 FIELDS = {"lenet5": (32, 32)}

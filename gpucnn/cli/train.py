@@ -14,7 +14,7 @@ from gpucnn import __version__, augment, backends, optimizers, schedules
 from gpucnn.callbacks import BackupAndRestore, CSVLogger, TerminateOnNaN
 from gpucnn.callbacks.callback import Logs
 from gpucnn.cli import pictures
-from gpucnn.cli.options import FIELDS, MODELS, backend_option, data_options, load_dataset
+from gpucnn.cli.options import FIELDS, MODELS, OPTIMIZERS, backend_option, data_options, load_dataset
 from gpucnn.cli.run_folder import RunFolder, given_options
 from gpucnn.datasets import Preparation
 from gpucnn.errors import CheckpointError
@@ -59,7 +59,7 @@ def _checked_changes(ctx: click.Context, parameter: click.Parameter, value: str 
 )
 @click.option("--epochs", type=click.IntRange(0), default=3, show_default=True, help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images a step.")
-@click.option("--optimizer", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
 @click.option(
     "--learning-rate", type=float, help="Step size, the largest of a schedule; the optimizer's own where not given."
 )

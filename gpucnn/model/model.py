@@ -19,7 +19,7 @@ from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, su
 from gpucnn.metrics import Metric
 from gpucnn.metrics import get as get_metrics
 from gpucnn.mixed_precision import PRECISIONS, MixedPrecision
-from gpucnn.model import fitting, naming, summary
+from gpucnn.model import fitting, naming
 from gpucnn.model.data import checked_data, checked_samples
 from gpucnn.model.data_format import check_data_format, inward, outward, require_shape, shape_outside, targets_inward
 from gpucnn.parameters import ParameterBuffer, pack
@@ -429,7 +429,8 @@ class Model(Layer):
             yield layer.label, type(layer).__name__, None, sum(p.size for p in layer.parameters())
 
     def summary(self, print_fn: Any = print, *, batch_size: int | None = None) -> None:
-        """Print a table of layers, output shapes and parameters.
+        """Print a table of layers: output shapes, parameters, and for one sample multiplications (MACs), bytes of the
+        output, and how much of the input one output sees; see `layer_costs`.
 
         Args:
             print_fn: takes each line.
@@ -438,12 +439,11 @@ class Model(Layer):
         Raises:
             ValueError: the model is not built; or batch_size is given and it is not compiled.
         """
-        self._require_built("summary")
-        title = self.name or type(self).__name__
-        for line in summary.table(title, self.rows(), self.parameters(), self.data_format):
+        from gpucnn.model import costs, memory, summary  # which run a model
+
+        title, layers = self.name or type(self).__name__, costs.layer_costs(self)
+        for line in summary.table(title, layers, self.parameters(), self.data_format):
             print_fn(line)
         if batch_size is not None:
-            from gpucnn.model.memory import step_memory  # which runs a model
-
-            for line in step_memory(self, batch_size).lines():
+            for line in memory.step_memory(self, batch_size).lines():
                 print_fn(line)
