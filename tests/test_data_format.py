@@ -116,7 +116,7 @@ def test_the_summary_shows_the_shapes_of_the_outside(backend: Backend) -> None:
     model.build(SHAPE)
     lines: list[str] = []
     model.summary(lines.append)
-    assert "conv2d_1 (Conv2D)            (None, 4, 3, 4)      112" in lines
+    assert any(line.split()[:7] == ["conv2d_1", "(Conv2D)", "(None,", "4,", "3,", "4)", "112"] for line in lines)
     assert any("(None, 4, 1, 2)" in line for line in lines) and any("(None, 8)" in line for line in lines)
 
 
