@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import gpucnn.functional as F
 from gpucnn import Sequential, Tensor, tensor
 from gpucnn.backends import Backend
 from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.callbacks import BackupAndRestore, Callback
 from gpucnn.devices.null import NullDevice
 from gpucnn.layers import (
     Activation,
@@ -32,6 +35,7 @@ from gpucnn.layers import (
 )
 from gpucnn.limits import limits_of
 from gpucnn.specs import ACTIVATIONS
+from gpucnn.training import Interrupted
 from gpucnn.training.captured_step import capture
 
 SHAPE = (6, 5, 2)
@@ -212,6 +216,33 @@ def test_models_with_containers_are_saved_and_loaded(tmp_path: Path) -> None:
         assert [layer.label for layer in other.layers_inside()][1:] == [layer.label for layer in model.layers_inside()][
             1:
         ]
+
+
+class InterruptAt(Callback):
+    """Ctrl-C after a number of batches."""
+
+    def __init__(self, batches: int) -> None:
+        self._left = batches
+
+    def on_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_r2_a_resumed_fit_has_the_bits_of_an_uninterrupted_one_moving_averages_among_them(tmp_path: Path) -> None:
+    x, y = data()
+    with gpucnn.use_backend("numpy"):
+        whole = network()
+        whole.fit(x, y, batch_size=8, epochs=2, verbose=0)
+        backup = BackupAndRestore(tmp_path / "checkpoint")
+        with pytest.raises(Interrupted):
+            network().fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[backup, InterruptAt(4)])
+        resumed = network()
+        resumed.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[BackupAndRestore(tmp_path / "checkpoint")])
+        for name, value in whole.state_dict().items():
+            np.testing.assert_array_equal(resumed.state_dict()[name], value, err_msg=name)
+        assert not np.array_equal(whole.state_dict()["batch_normalization_1.moving_mean"], np.zeros(3))
 
 
 def test_the_memory_of_a_step_is_known() -> None:

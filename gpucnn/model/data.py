@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.autograd import Tensor
+from gpucnn.autograd import Tensor, as_tensor
 from gpucnn.model.data_format import inward, require_shape, targets_inward
 
 if TYPE_CHECKING:
@@ -46,3 +46,15 @@ def checked_data(model: Model, x: Any, y: Any, what: str) -> tuple[np.ndarray, n
     _, outputs = model.sample_shapes(what)
     target = y.numpy() if isinstance(y, Tensor) else targets_inward(y, model.data_format, outputs)
     return samples, model.loss.prepare(target, outputs, len(samples))
+
+
+def batch_of(model: Model, x: Any, y: Any, what: str) -> tuple[Tensor, Any]:
+    """Return the samples of one batch as a tensor and its targets, both with channels last; the model is built for them
+    if it is not. Tensors are returned as they are.
+    """
+    moved = inward(x, model.data_format)
+    inputs = moved if isinstance(x, Tensor) else as_tensor(moved, model.backend, what=f"{what}: x")
+    if inputs.shape:
+        model.ensure_built(inputs.shape[1:])
+    outputs = model.sample_shapes(what)[1] if model.built else ()
+    return inputs, targets_inward(y, model.data_format, outputs)

@@ -20,8 +20,8 @@ from gpucnn.metrics import Metric
 from gpucnn.metrics import get as get_metrics
 from gpucnn.mixed_precision import PRECISIONS, MixedPrecision
 from gpucnn.model import fitting, naming
-from gpucnn.model.data import checked_data, checked_samples
-from gpucnn.model.data_format import check_data_format, inward, outward, require_shape, shape_outside, targets_inward
+from gpucnn.model.data import batch_of, checked_data, checked_samples
+from gpucnn.model.data_format import check_data_format, inward, outward, require_shape
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
@@ -39,9 +39,8 @@ class Model(Layer):
     Args:
         name: for summaries.
         dtype: of the parameters: "float32" or "float64".
-        data_format: of the arrays that a user gives and gets, "channels_last" (N, H, W, C) or "channels_first"
-            (N, C, H, W); tensors, layers, their `input_shape` and weights always have channels last. A model inside
-            another one is given tensors.
+        data_format: of arrays given and returned, "channels_last" (N, H, W, C) or "channels_first" (N, C, H, W).
+            Tensors, layers' `input_shape` and weights always have channels last.
     """
 
     def __init__(self, *, name: str | None = None, dtype: str = "float32", data_format: str = "channels_last") -> None:
@@ -301,11 +300,7 @@ class Model(Layer):
         Args:
             sample_weight, class_weight: as in `fit`.
         """
-        moved = inward(x, self.data_format)
-        inputs = moved if isinstance(x, Tensor) else as_tensor(moved, self.backend, what="train_step: x")
-        if inputs.shape:
-            self.ensure_built(inputs.shape[1:])
-        target = targets_inward(y, self.data_format, self._output_shape or ())
+        inputs, target = batch_of(self, x, y, "train_step")
         weight = weights.of_batch(sample_weight, class_weight, target, inputs)
         return loop.train_on(self, inputs, target, weight=weight)
 
@@ -396,10 +391,9 @@ class Model(Layer):
         """Return the outputs for samples (N, …) as a host array (N, …), both in the model's data format."""
         samples = checked_samples(self, x, "predict")
         size = integer(batch_size, "predict: batch_size", 1)
-        if not len(samples):
-            shape = shape_outside(self._output_shape or (), self.data_format)
-            return np.zeros((0, *shape), dtypes.numpy_dtype(self.dtype))
-        return outward(loop.predict(self, samples, size), self.data_format)
+        if len(samples):
+            return outward(loop.predict(self, samples, size), self.data_format)
+        return outward(np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype)), self.data_format)
 
     def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
