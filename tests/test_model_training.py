@@ -14,9 +14,10 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Model, Sequential, Tensor, tensor
 from gpucnn.backends import Backend
+from gpucnn.callbacks import Callback
 from gpucnn.datasets import batch_order
 from gpucnn.errors import DeviceError
-from gpucnn.layers import Conv2D, Dense, Dropout, Flatten, MaxPool2D
+from gpucnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D
 from gpucnn.losses import SparseCategoricalCrossentropy
 from gpucnn.optimizers import SGD, Adam
 from gpucnn.schedules import Linear
@@ -226,6 +227,37 @@ def test_frozen_layers_stay_and_the_first_layer_needs_no_input_gradient(backend:
     model.layers[0].trainable = True
     model.fit(*points(), verbose=0)
     assert all((before[p.name] != model.state_dict()[p.name]).any() for p in frozen)
+
+
+class Switches(Callback):
+    """Freezes and thaws a layer as epochs begin."""
+
+    def __init__(self, layer: Layer, trainable: dict[int, bool]) -> None:
+        self.layer, self.trainable = layer, trainable
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
+        self.layer.trainable = self.trainable.get(epoch, self.layer.trainable)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["dense", "normalization"])
+def test_callbacks_may_freeze_and_thaw_layers(backend: Backend, which: int) -> None:
+    """What was captured before does not hold after; an eager twin does the same."""
+
+    def model() -> Sequential:
+        gpucnn.seed(0)
+        made = Sequential([Dense(5, input_shape=(4,)), BatchNormalization(), Dense(3, "softmax")])
+        made.compile(SGD(0.1, 0.9))
+        return made
+
+    x, y = points(16)
+    fitted, twin, changes = model(), model(), {1: False, 2: True}
+    callbacks = [Switches(fitted.layers[which], changes)]
+    fitted.fit(x, y, batch_size=2, epochs=3, verbose=0, shuffle=False, callbacks=callbacks)
+    for epoch in range(3):
+        twin.layers[which].trainable = changes.get(epoch, True)
+        for i in range(0, 16, 2):
+            twin.train_step(x[i : i + 2], y[i : i + 2])
+    assert same(fitted.state_dict(), twin.state_dict())
 
 
 # -- states and moves ---------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferring
+from gpucnn.layers import Layer
 from gpucnn.metrics import Totals
+from gpucnn.parameters import Parameter
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
@@ -75,12 +77,14 @@ class EpochRunner:
         self._data = placed(x, y, weight, self._backend, model.dtype, self._batch)
         self.totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
-        step = partial(_train_on_next, model, self._data, self.totals, self._batch)
-        self._step = step
-        self._recording = Recording(step, self._backend) if self._backend.captures else None
+        self._step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._prepared = False
-        self._repeat = 1 if singly else 0
-        self._captured = False
+        self._singly = singly
+        self._record()
+        layers = list(model.layers_inside())
+        parameters = [p for layer in layers for p in layer.own_parameters().values()]
+        self._switches: list[Layer | Parameter] = [*layers, *parameters]
+        self._trainable = self._trainable_now()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -138,8 +142,21 @@ class EpochRunner:
             for buffer in self._model.optimizer.buffers:
                 buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
 
+    def _trainable_now(self) -> list[bool]:
+        return [switch.trainable for switch in self._switches]
+
+    def _record(self) -> None:
+        """Let the next steps be recorded and captured, whatever was before."""
+        self._recording = Recording(self._step, self._backend) if self._backend.captures else None
+        self._repeat = 1 if self._singly else 0
+        self._captured = False
+
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""
+        trainable = self._trainable_now()
+        if trainable != self._trainable:  # a callback froze something, or thawed it
+            self._trainable = trainable
+            self._record()
         if self._recording is None:
             _train_on_next(self._model, self._data, self.totals, self._batch)
             return 1
