@@ -40,7 +40,7 @@ def _command_line(words: list[str]) -> list[str]:
     return ["gpucnn", *words] if "bench" in words[:2] else ["gpucnn", "bench", *words]
 
 
-@click.command(name="bench")
+@click.command(name="bench", short_help="Measure speed beside PyTorch.")
 @click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)))
 @click.option(
     "--repeats", type=click.IntRange(1), default=REPEATS, show_default=True, help="Pairs of a comparison, at least."

@@ -39,7 +39,7 @@ def _definitions(ctx: click.Context, parameter: click.Parameter, value: tuple[st
     return macros
 
 
-@click.command(name="check")
+@click.command(name="check", short_help="Check a CUDA kernel of your own.")
 @click.argument("kernel", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--launch", "description", type=click.Path(path_type=Path),
@@ -56,7 +56,10 @@ def _definitions(ctx: click.Context, parameter: click.Parameter, value: tuple[st
     help="In which threads run; all also compares the outputs' bits.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the random order.")
-@click.option("--ignore", multiple=True, type=click.Choice(KINDS), help="A kind of finding to leave out.")
+@click.option(
+    "--ignore", multiple=True, type=click.Choice(KINDS), metavar="KIND",
+    help=f"A kind of finding to leave out: {', '.join(KINDS)}.",
+)  # fmt: skip
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
     help="Processor seconds after which a kernel counts as endless.",

@@ -26,7 +26,7 @@ def _backends(ctx: click.Context, parameter: click.Parameter, value: str) -> lis
     return names
 
 
-@click.command(name="compare")
+@click.command(name="compare", short_help="Find the layer where backends differ.")
 @click.argument("model")
 @click.option(
     "--backends", "names", default="numpy,emulated", show_default=True, callback=_backends,

@@ -38,7 +38,7 @@ def command() -> None:
     """List, verify and download data sets."""
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="Say where each data set is.")
 @data_dir_option
 @_json_option
 def list_command(data_dir: Path | None, as_json: bool) -> None:
@@ -69,7 +69,7 @@ def _row(collection: Collection, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-@command.command(name="verify")
+@command.command(name="verify", short_help="Check the files of data sets.")
 @click.argument("names", nargs=-1, type=click.Choice(tuple(COLLECTIONS)), metavar="[NAME]...")
 @data_dir_option
 @_json_option
@@ -108,7 +108,7 @@ def _after(note: str) -> str:
     return f"  ({note})" if note else ""
 
 
-@command.command(name="download")
+@command.command(name="download", short_help="Fetch what is missing of data sets.")
 @click.argument("names", nargs=-1, required=True, type=click.Choice(tuple(COLLECTIONS)), metavar="NAME...")
 @data_dir_option
 @_json_option

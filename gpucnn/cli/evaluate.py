@@ -13,7 +13,7 @@ from gpucnn.cli.models import load_trained
 from gpucnn.cli.options import DATASETS, backend_option, load_dataset
 
 
-@click.command(name="evaluate")
+@click.command(name="evaluate", short_help="Test a trained model.")
 @click.argument("run_or_model", type=click.Path(path_type=Path))
 @click.option("--dataset", type=click.Choice(DATASETS), help="What to test with; default is what it learned from.")
 @data_dir_option

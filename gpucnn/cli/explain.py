@@ -83,7 +83,7 @@ def _stride(default: str | None) -> Callable[[F], F]:
     return click.option("--stride", callback=_sizes, default=default, show_default=default is not None, help=what)
 
 
-@click.group(name="explain")
+@click.group(name="explain", short_help="Trace one window step by step.")
 def command() -> None:
     """Trace one window step by step: its elements, their products and sum, and where gradients go.
 
@@ -91,7 +91,7 @@ def command() -> None:
     """
 
 
-@command.command(name="conv")
+@command.command(name="conv", short_help="Trace a convolution.")
 @_options(_INPUT, _FILTER, _EXAMPLE, _stride("1"), _PADDING, _DILATION, _FLIP, _COMMON)
 def conv(image: str | None, weight: str | None, example: str | None, stride: Any, padding: Any, dilation: Any,
          flip: bool, position: Any, every: bool, lang: str, as_json: bool) -> None:  # fmt: skip
@@ -104,7 +104,7 @@ def conv(image: str | None, weight: str | None, example: str | None, stride: Any
     _explain(operation, "output", None, position, every, lang, as_json)
 
 
-@command.command(name="pool")
+@command.command(name="pool", short_help="Trace a pooling.")
 @_options(
     click.option("--kind", type=click.Choice(POOLINGS), default="max", show_default=True, help="What to take."),
     _INPUT, _EXAMPLE, _WINDOW, _stride(None), _PADDING, _DILATION, _GRADIENT,
@@ -122,7 +122,7 @@ def pool(kind: str, image: str | None, example: str | None, window: Any, stride:
     _explain(operation, "output", dy, position, every, lang, as_json)
 
 
-@command.command(name="backward")
+@command.command(name="backward", short_help="Trace a gradient.")
 @_options(
     click.option(
         "--kind", type=click.Choice(["conv", *POOLINGS]), default="conv", show_default=True, help="Which operation."

@@ -39,6 +39,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = import_module(f"gpucnn.cli.{cmd_name}").command
+        _name_variables(command, f"GPUCNN_{cmd_name.upper()}")
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,12 +66,27 @@ def _show_warning(
     click.echo(f"Warning: {message}", err=True)
 
 
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Let each option of a command, and of those in it, be given in a variable named after its flag."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.envvar is None:
+            flag = max(parameter.opts, key=len).lstrip("-")
+            parameter.envvar = f"{prefix}_{flag.replace('-', '_').upper()}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            _name_variables(inner, f"{prefix}_{name.upper()}")
+
+
 @click.command(cls=_Commands, context_settings={"auto_envvar_prefix": "GPUCNN", "help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.option("--verbose", is_flag=True, help="Log what is chosen and why, on stderr.")
 @click.version_option(__version__, package_name="gpucnn")
 def main(traceback: bool, verbose: bool) -> None:
-    """Convolutional networks on CUDA kernels of their own."""
+    """Convolutional networks on CUDA kernels of their own.
+
+    An option may also be given in the environment: --epochs of train in GPUCNN_TRAIN_EPOCHS, --backend in
+    GPUCNN_BACKEND. Results go to stdout, all else to stderr; the exit code is 0, 1 after an error, 2 for wrong usage.
+    """
     click.get_current_context().with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
     level = logging.INFO if verbose else logging.WARNING

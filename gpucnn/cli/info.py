@@ -117,7 +117,7 @@ def _install_compiler() -> str:
     return found if os.geteuid() == 0 else f"sudo {found}"
 
 
-@click.command(name="info")
+@click.command(name="info", short_help="Say what works here and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
     """Say what is installed, which backend is chosen and why, and the command that mends what is missing."""

@@ -59,7 +59,7 @@ def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, 
     return rows
 
 
-@click.command(name="kernels")
+@click.command(name="kernels", short_help="Report registers and plans of a step's kernels.")
 @click.option(
     "--arch",
     type=click.Choice([f"sm_{c}" for c in CAPABILITIES]),

@@ -36,7 +36,7 @@ class _Prediction:
         }
 
 
-@click.command(name="predict")
+@click.command(name="predict", short_help="Tell which class images belong to.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show, the likeliest.")

@@ -13,7 +13,7 @@ from gpucnn.cli.models import builder
 from gpucnn.model import Model, StepMemory, layer_costs, step_memory
 
 
-@click.command(name="summary")
+@click.command(name="summary", short_help="Print a model's layers and what they cost.")
 @click.argument("model")
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Also tell the GPU memory of a training step of so many images."

@@ -59,7 +59,9 @@ def _checked_changes(ctx: click.Context, parameter: click.Parameter, value: str 
 )
 @click.option("--epochs", type=click.IntRange(0), default=3, show_default=True, help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images a step.")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
+@click.option(
+    "--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True, help="What changes the weights."
+)
 @click.option(
     "--learning-rate", type=float, help="Step size, the largest of a schedule; the optimizer's own where not given."
 )
