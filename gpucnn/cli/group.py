@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -64,6 +65,18 @@ def _name_variables(command: click.Command, prefix: str) -> None:
             _name_variables(inner, f"{prefix}_{name.upper()}")
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, without the place in the library that gave it."""
+    click.echo(f"Warning: {message}", err=True)
+
+
 @click.command(cls=_Commands, context_settings={"auto_envvar_prefix": "GPUCNN", "help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.option("--verbose", is_flag=True, help="Log what is chosen and why, on stderr.")
@@ -74,5 +87,7 @@ def main(traceback: bool, verbose: bool) -> None:
     An option may also be given in the environment: --epochs of train in GPUCNN_TRAIN_EPOCHS, --backend in
     GPUCNN_BACKEND. Results go to stdout, all else to stderr; the exit code is 0, 1 after an error, 2 for wrong usage.
     """
+    click.get_current_context().with_resource(warnings.catch_warnings())
+    warnings.showwarning = _show_warning
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)

@@ -58,6 +58,15 @@ def image_folder(
             broken picture, one of more than 8 bits a channel, pictures of different sizes without `size`, or more than
             `max_bytes`. The message names the file.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as root:
+    ...     for name, grey in (("dark", 20), ("light", 230)):
+    ...         (Path(root) / name).mkdir()
+    ...         written = (Path(root) / name / "a.pgm").write_bytes(b"P5 3 2 255\\n" + bytes([grey] * 6))
+    ...     images, labels, names = image_folder(root, color_mode="grayscale")
+    >>> images.shape, labels.tolist(), names
+    ((2, 2, 3, 1), [0, 1], ['dark', 'light'])
+
     Source: the layout of Keras's `image_dataset_from_directory` and torchvision's `ImageFolder`.
     """
     if color_mode not in COLOR_MODES:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gpucnn.model.costs import LayerCost
+from gpucnn.model.data_format import shape_outside
 from gpucnn.parameters import Parameter
 
 _HEAD = ("Layer (type)", "Output Shape", "Param #", "MACs", "Bytes", "Field")
 
 
-def table(title: str, costs: Sequence[LayerCost], parameters: Sequence[Parameter]) -> Iterator[str]:
-    """Yield the lines of a summary."""
-    cells = [_HEAD, *map(_row, costs)]
+def table(title: str, costs: Sequence[LayerCost], parameters: Sequence[Parameter], data_format: str) -> Iterator[str]:
+    """Yield the lines of a summary, its shapes in the model's data format."""
+    cells = [_HEAD, *(_row(cost, data_format) for cost in costs)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(_HEAD))]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     lines = [
@@ -34,8 +35,8 @@ def table(title: str, costs: Sequence[LayerCost], parameters: Sequence[Parameter
     yield f"Non-trainable params: {total - trainable:,}"
 
 
-def _row(cost: LayerCost) -> tuple[str, ...]:
-    shape = "?" if cost.output_shape is None else str((None, *cost.output_shape))
+def _row(cost: LayerCost, data_format: str) -> tuple[str, ...]:
+    shape = "?" if cost.output_shape is None else str((None, *shape_outside(cost.output_shape, data_format)))
     field = "" if cost.receptive_field is None else "x".join(map(str, cost.receptive_field))
     numbers = (cost.parameters, cost.macs, cost.activation_bytes)
     return (f"{cost.name} ({cost.kind})", shape, *(f"{number:,}" for number in numbers), field)

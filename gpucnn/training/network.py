@@ -11,6 +11,7 @@ from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.generator import Generator
 from gpucnn.losses import Loss
+from gpucnn.metrics import Metric
 from gpucnn.optimizers import Optimizer
 
 
@@ -34,6 +35,10 @@ class Network(Protocol):
         """What it is trained for."""
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss."""
+
+    @property
     def precision(self) -> str | None:
         """What `compile` was given."""
 
@@ -43,6 +48,9 @@ class Network(Protocol):
 
     def __call__(self, x: Any, *, training: bool | None = None) -> Tensor:
         """Compute the output of a batch."""
+
+    def sample_shapes(self, what: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of a sample and of its output."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return host copies of all parameters by name."""

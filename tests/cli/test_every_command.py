@@ -117,7 +117,7 @@ EXAMPLES: dict[Path_, Example] = {
     ("predict",): Example(("model", "k.cu"), "k.cu: expected IDX", ("model", "x.npy")),
     ("summary",): Example(("nothing",), "'nothing' is neither a model", ("lenet5",)),
     ("data", "list"): Example((), "broken", (), lambda patch: patch.setattr("gpucnn.cli.data._row", _raise)),
-    ("data", "verify"): Example(("--data-dir", "nowhere"), "no data set was found to verify", ("--data-dir", "mnist")),
+    ("data", "verify"): Example(("--data-dir", "nowhere"), "no data set was found in nowhere", ("--data-dir", "mnist")),
     ("data", "download"): Example(
         ("mnist", "--data-dir", "new"), "was served by no mirror",
         breaking=lambda patch: patch.setattr(fetch, "SCHEMES", frozenset({"file"})),

@@ -240,7 +240,7 @@ def test_misaligned_views_give_the_same_s12(backend):
 
 
 # -- check build: races, bounds, unwritten outputs --------
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", harness.CHECKED)
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("gelu_1027", "tanh_1027", "relu_1", "relu_33", "relu_257"):
         check_activation_forward(check_backend, cases.ACTIVATION[case](dtype))
