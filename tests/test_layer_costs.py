@@ -53,6 +53,15 @@ def test_a2_6_lenet5():
     assert model.fused_layers(), "counted one by one all the same"
 
 
+def test_mnist_convnet():
+    model = zoo.mnist_convnet()
+    macs, nbytes, fields = columns(model)
+    assert macs == (26 * 26 * 32 * 9, 0, 11 * 11 * 64 * 9 * 32, 0, 0, 0, 1600 * 10)
+    assert nbytes == tuple(4 * n for n in (26 * 26 * 32, 13 * 13 * 32, 11 * 11 * 64, 5 * 5 * 64, 0, 1600, 10))
+    assert fields == tuple((n, n) for n in (3, 4, 8, 10, 10, 10, 28))
+    assert sum(c.parameters for c in layer_costs(model)) == 34_826
+
+
 VGG11_CONVOLUTIONS = [
     (64, 27, 224), (128, 576, 112), (256, 1152, 56), (256, 2304, 56), (512, 2304, 28), (512, 4608, 28), (512, 4608, 14),
     (512, 4608, 14),
@@ -147,6 +156,13 @@ def test_a_sequential_inside_and_samples_that_are_no_images():
     first, second = layer_costs(model)
     assert (first.macs, first.output_shape, first.receptive_field) == (3 * 5 + 5 * 6, (6,), None)
     assert (second.macs, second.activation_bytes) == (12, 8)
+
+
+def test_shapes_are_told_in_the_models_data_format():
+    model = Sequential([Conv2D(2, 3, input_shape=(8, 9, 1)), Flatten(), Dense(2)], data_format="channels_first")
+    lines: list[str] = []
+    model.summary(lines.append)
+    assert "(None, 2, 6, 7)" in lines[4] and lines[4].split()[-1] == "3x3"
 
 
 def test_the_model_stays_as_it_is():

@@ -11,6 +11,7 @@ from gpucnn.cli.data import data_dir_option
 from gpucnn.cli.images import prepared
 from gpucnn.cli.models import load_trained
 from gpucnn.cli.options import DATASETS, backend_option, load_dataset
+from gpucnn.model.data_format import outward
 
 
 @click.command(name="evaluate", short_help="Test a trained model.")
@@ -28,7 +29,7 @@ def command(run_or_model: Path, dataset: str | None, data_dir: Path | None, batc
         raise click.UsageError(f"{run_or_model} does not say what it learned from: give --dataset")
     shape, _ = model.sample_shapes("evaluate")
     _, (images, y_test) = load_dataset(chosen, data_dir)
-    x_test = prepared(images, shape, settings, chosen)
+    x_test = outward(prepared(images, shape, settings, chosen), model.data_format)
     result = model.evaluate(x_test, y_test, batch_size=batch_size, return_dict=True)
     if as_json:
         click.echo(json.dumps({"loss": result["loss"], "accuracy": result["acc"], "count": result["count"]}))

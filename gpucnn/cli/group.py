@@ -54,6 +54,17 @@ class _Commands(click.Group):
             sys.exit(130)
 
 
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Let each option of a command, and of those in it, be given in a variable named after its flag."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.envvar is None:
+            flag = max(parameter.opts, key=len).lstrip("-")
+            parameter.envvar = f"{prefix}_{flag.replace('-', '_').upper()}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            _name_variables(inner, f"{prefix}_{name.upper()}")
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -64,17 +75,6 @@ def _show_warning(
 ) -> None:
     """Show a warning as one line, without the place in the library that gave it."""
     click.echo(f"Warning: {message}", err=True)
-
-
-def _name_variables(command: click.Command, prefix: str) -> None:
-    """Let each option of a command, and of those in it, be given in a variable named after its flag."""
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.envvar is None:
-            flag = max(parameter.opts, key=len).lstrip("-")
-            parameter.envvar = f"{prefix}_{flag.replace('-', '_').upper()}"
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            _name_variables(inner, f"{prefix}_{name.upper()}")
 
 
 @click.command(cls=_Commands, context_settings={"auto_envvar_prefix": "GPUCNN", "help_option_names": ["-h", "--help"]})

@@ -16,6 +16,7 @@ from gpucnn.cli.models import class_names, load_trained
 from gpucnn.cli.options import backend_option
 from gpucnn.errors import DataError
 from gpucnn.model import Model
+from gpucnn.model.data_format import outward
 
 
 @dataclass(frozen=True)
@@ -73,24 +74,25 @@ def command(model: Path, images: tuple[Path, ...], top: int, invert: bool, batch
 def _probabilities(network: Model, x: np.ndarray, batch_size: int, path: Path) -> np.ndarray:
     """Return the probability of each class (N, classes), float64: of one output, that of class 1, those of 0 and 1.
 
+    Outputs that come from no softmax or sigmoid are taken for logits.
+
     Raises:
-        DataError: outputs that are not numbers, or one that is no probability.
+        DataError: outputs that are not numbers.
     """
-    outputs = network.predict(x, batch_size=batch_size).astype(np.float64)
+    outputs = network.predict(outward(x, network.data_format), batch_size=batch_size).astype(np.float64)
     if not np.isfinite(outputs).all():
         at = int(np.flatnonzero(~np.isfinite(outputs).all(axis=1))[0])
         raise DataError(f"{path}: image {at} makes the model compute {outputs[at].tolist()}")
-    if outputs.shape[1] == 1:
-        if ((outputs < 0) | (outputs > 1)).any():
-            raise DataError(
-                f"{path}: the model's one output is no probability: {outputs.min():.4g} to {outputs.max():.4g}"
-            )
-        return np.hstack([1 - outputs, outputs])
     with no_grad():
-        softmax = network(tensor(x[:1], dtype=network.dtype, backend=network.backend)).logits is not None
-    if softmax:
-        return outputs
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        squashed = network(tensor(x[:1], dtype=network.dtype, backend=network.backend)).squashed
+    if outputs.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(outputs), outputs])
+        return np.hstack([1 - outputs, outputs]) if squashed else _softmax(logits)
+    return outputs if squashed else _softmax(outputs)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 

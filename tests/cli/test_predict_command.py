@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 import gpucnn
 from gpucnn.cli import main
 from gpucnn.datasets import digits, write_idx
-from gpucnn.layers import Dense, Flatten
+from gpucnn.layers import Conv2D, Dense, Flatten
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
@@ -76,16 +76,33 @@ def test_classes_have_the_names_of_their_data_set(tmp_path):
     assert shown.stdout.split()[1:3] == ["T-shirt/top", "10.00%"]
 
 
-def test_one_output_is_the_probability_of_class_1(tmp_path):
-    made = gpucnn.Sequential([Flatten(input_shape=(1, 1, 1)), Dense(1, use_bias=False)])
+@pytest.mark.parametrize(("activation", "pixel"), [(None, 1.0), ("sigmoid", 1.0)])
+def test_one_output_tells_of_class_1(tmp_path, activation, pixel):
+    made = gpucnn.Sequential([Flatten(input_shape=(1, 1, 1)), Dense(1, activation=activation, use_bias=False)])
     made.load_state_dict({"dense_1.weight": np.ones((1, 1), np.float32)})
     made.save(tmp_path / "m")
-    np.save(tmp_path / "x.npy", np.full((1, 1), 0.25, np.float32))
-    assert run("predict", tmp_path / "m", tmp_path / "x.npy").stdout.split()[1:] == ["0", "75.00%", "1", "25.00%"]
-    np.save(tmp_path / "x.npy", np.full((1, 1), 4, np.float32))
-    assert (
-        "the model's one output is no probability: 4 to 4" in run("predict", tmp_path / "m", tmp_path / "x.npy").stderr
-    )
+    np.save(tmp_path / "x.npy", np.full((1, 1), pixel, np.float32))
+    assert run("predict", tmp_path / "m", tmp_path / "x.npy").stdout.split()[1:] == ["1", "73.11%", "0", "26.89%"]
+
+
+def test_sigmoids_of_several_classes_are_independent(tmp_path):
+    made = gpucnn.Sequential([Flatten(input_shape=(1, 2, 1)), Dense(2, activation="sigmoid", use_bias=False)])
+    made.load_state_dict({"dense_1.weight": np.eye(2, dtype=np.float32)})
+    made.save(tmp_path / "m")
+    np.save(tmp_path / "x.npy", np.ones((1, 2), np.float32))
+    assert run("predict", tmp_path / "m", tmp_path / "x.npy").stdout.split()[1:] == ["0", "73.11%", "1", "73.11%"]
+
+
+def test_a_model_with_channels_first_sees_the_same(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    said = []
+    for data_format in ("channels_last", "channels_first"):
+        gpucnn.seed(0)
+        layers = [Conv2D(4, 3, input_shape=(6, 5, 3)), Flatten(), Dense(3, activation="softmax")]
+        gpucnn.Sequential(layers, data_format=data_format).save(tmp_path / data_format)
+        said.append(run("predict", tmp_path / data_format, tmp_path / "x.npy").stdout)
+    assert said[0] == said[1] and said[0].count("%") == 3
 
 
 def test_what_cannot_be_predicted_is_one_line(model):
