@@ -4,6 +4,22 @@ Every image of a batch is changed by itself, by random numbers that follow from 
 and the image's place in the batch: the same on every backend, computed where the images are, also inside captured
 steps. Images are (H, W, C); values are what the model is given, so `fill_value` is in the units of prepared images.
 Names and arguments are those of Keras's layers.
+
+>>> from gpucnn import Sequential, datasets, layers
+>>> (x, y), _ = datasets.digits.load_data(train=40, test=0)
+>>> model = Sequential(
+...     [
+...         RandomTranslation(0.1, 0.1, input_shape=(28, 28, 1)),
+...         RandomRotation(0.03),
+...         layers.Conv2D(4, 5, 2, activation="relu"),
+...         layers.Flatten(),
+...         layers.Dense(10, activation="softmax"),
+...     ]
+... )
+>>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["acc"])
+>>> history = model.fit(x[..., None] / 255.0, y, batch_size=20, epochs=2, verbose=0)
+>>> len(history.history["loss"])
+2
 """
 
 from __future__ import annotations

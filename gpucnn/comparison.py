@@ -24,7 +24,7 @@ from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.functional.activations import deferring
 from gpucnn.layers import Layer
 from gpucnn.layers.layer import RandomLayer, Surroundings, surrounded
-from gpucnn.model import Sequential
+from gpucnn.model import Model, Sequential
 from gpucnn.specs import Spec
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -156,7 +156,7 @@ class _Party:
 
 
 def compare(
-    build: Callable[[], Sequential], backends: Sequence[Backend], x: np.ndarray, labels: np.ndarray, *, seed: int = 0
+    build: Callable[[], Model], backends: Sequence[Backend], x: np.ndarray, labels: np.ndarray, *, seed: int = 0
 ) -> list[Difference]:
     """Run the forward and backward pass of a training step on several backends, layer by layer.
 
@@ -188,7 +188,7 @@ def compare(
     return list(_differences([_Party(model) for model in models], tracer, x, targets))
 
 
-def _built(build: Callable[[], Sequential], backend: Backend, seed: int) -> Sequential:
+def _built(build: Callable[[], Model], backend: Backend, seed: int) -> Sequential:
     generator.seed(seed)
     with use_backend(backend):
         model = build()

@@ -59,6 +59,17 @@ class Schedule:
         return np.array([self.rate(step / steps) for step in range(steps)])
 
 
+class Constant(Schedule):
+    """Stay at `learning_rate`: what a WarmUp may lead to.
+
+    >>> [round(float(r), 2) for r in WarmUp(Constant(1.0), share=0.5).table(4)]
+    [0.5, 1.0, 1.0, 1.0]
+    """
+
+    def rate(self, done: float) -> float:
+        return self.learning_rate
+
+
 class Linear(Schedule):
     """Fall in a straight line from `learning_rate` to `final` times it."""
 
@@ -162,12 +173,15 @@ _NAMED: dict[str, Callable[[float], float | Schedule]] = {
     "cosine": Cosine,
     "step": Step,
     "one_cycle": OneCycle,
+    "warm_up": lambda learning_rate: WarmUp(Cosine(learning_rate)),
 }
 NAMES = tuple(_NAMED)
 
 
 def get(name: str, learning_rate: float) -> float | Schedule:
     """Return the schedule of a name over a whole `fit`, with default settings: what an optimizer takes as its rate.
+
+    "warm_up" leads to a cosine.
 
     Raises:
         ValueError: unknown name.

@@ -192,7 +192,7 @@ def test_a_run_folder_is_compared_with_its_own_weights(monkeypatch, tmp_path):
         (("lenet5", "--backends", "numpy"), 2, "'numpy' is no list of two or more of numpy, cuda, emulated"),
         (("lenet5", "--backends", "numpy,numpy"), 2, "is no list of two or more"),
         (("lenet5", "--backends", "numpy,tpu"), 2, "is no list of two or more"),
-        (("nothing",), 1, "'nothing' is neither a model (lenet5) nor a run folder or weight file"),
+        (("nothing",), 1, "'nothing' is neither a model (lenet5, mnist_convnet) nor a run folder or model file"),
     ],
 )
 def test_wrong_arguments(arguments, code, message):

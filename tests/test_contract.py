@@ -22,7 +22,7 @@ from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
-from gpucnn.specs.optimizer import step_counts
+from gpucnn.specs.optimizer import elements_per_flag, step_counts
 from gpucnn.specs.rows import CURSORS
 
 METHODS = dict(inspect.getmembers(Backend, inspect.isfunction))
@@ -211,6 +211,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(3, dtype="float64"),
             a(),
             a(s.rows, s.classes),
+            a(s.rows, s.classes) if s.kind == "binary" else a(s.rows, dtype="int32"),
+        ),
+        "argmax_forward": lambda: (a(s.rows, s.columns),),
+        "confusion_update": lambda: (
+            a(s.classes, s.classes, dtype="int32"),
+            a(s.rows, dtype="int32"),
             a(s.rows, dtype="int32"),
         ),
         "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),
@@ -223,10 +229,20 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             flat(),
             flat("uint8"),
         ),
+        "squared_norm_forward": lambda: (*pieces(), a(s.groups + 1, dtype="int32")),
+        "clip_update": lambda: clipped(*pieces()),
     }
 
     def each(count: int) -> list[Any]:
         return [a(s.channels, dtype=s.acc_dtype) for _ in range(count)]
+
+    def pieces() -> tuple[Any, ...]:
+        each = s.pieces * elements_per_flag(s.dtype)
+        return a(each), a(s.pieces, dtype="uint8"), b.from_host(np.zeros((s.pieces, 3), np.int32))
+
+    def clipped(gradients: Any, flags: Any, table: Any) -> tuple[Any, ...]:
+        sums = None if s.kind == "value" else a(s.sums, dtype="float64")
+        return gradients, sums, flags, table, a(1, dtype="float64")
 
     def steps() -> Any:
         return a(step_counts(s.count), dtype="int32")

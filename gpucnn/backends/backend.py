@@ -62,6 +62,10 @@ class Backend(TrainingContract):
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return an array of zeros; a launch where the backend launches, so it may be captured."""
 
+    def free_bytes(self) -> int | None:
+        """Return how much device memory may still be taken; None where arrays lie in host memory."""
+        return None
+
     @abstractmethod
     def from_host(self, host: np.ndarray) -> Array:
         """Copy a host array, keeping its dtype."""

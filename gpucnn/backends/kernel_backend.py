@@ -77,6 +77,9 @@ class KernelBackend(NormalizationKernels):
             raise DeviceError("to_host: not possible while a step is prepared; a step only launches")
         return self.device.to_host(array)
 
+    def free_bytes(self) -> int | None:
+        return self.device.free_bytes()
+
     def copy(self, target: Array, source: Array) -> None:
         if not self.launcher.rehearsing:
             self.device.copy(target, source)

@@ -8,8 +8,11 @@ from typing import Any
 from gpucnn.training.network import Network
 from gpucnn.training.progress import Progress
 
-Logs = dict[str, float]
-"""What was measured: loss, acc, val_loss, val_acc, seconds, images_per_second, as far as it is there."""
+Logs = dict[str, Any]
+"""What was measured: loss, acc and the metrics, these with val_, seconds, images_per_second, as far as it is there.
+
+All are numbers but a ConfusionMatrix, an array.
+"""
 
 
 class Callback:
@@ -48,7 +51,7 @@ class Callback:
         """Called after an epoch and its validation. What is added to `logs` goes into the history."""
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
-        """Called after a step, numbered from 0 within its epoch, with loss and acc of the epoch so far."""
+        """Called after a step, numbered from 0 within its epoch, with loss, acc and metrics of the epoch so far."""
 
     def on_launch_end(self) -> None:
         """Called after a launch, of one step or of many; `self.progress` says where the fit is."""

@@ -7,6 +7,8 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
+
 from gpucnn.callbacks.callback import Callback, Logs
 from gpucnn.errors import DataError
 from gpucnn.training.tensor_file import write_atomically
@@ -43,7 +45,7 @@ class CSVLogger(Callback):
         header = ["epoch", *logs]
         if not self._rows:
             self._rows = self._kept(header, epoch)
-        self._rows.append([str(epoch), *(repr(value) for value in logs.values())])
+        self._rows.append([str(epoch), *(repr(np.asarray(value).tolist()) for value in logs.values())])
         text = io.StringIO()
         csv.writer(text, delimiter=self._separator, lineterminator="\n").writerows(self._rows)
         write_atomically(self._path, text.getvalue().encode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gpucnn.callbacks.callback import Logs
 from gpucnn.schedules import number
 
@@ -38,10 +40,12 @@ class Monitor:
         self.name = name
 
     def value(self, logs: Logs) -> float:
-        """Return the number; ValueError that lists what there is when it is not in the logs."""
+        """Return the number; ValueError when it is none, or not in the logs, which are listed then."""
         if self.name not in logs:
             raise ValueError(f"{self._owner}: there is no {self.name!r} to monitor; there are {', '.join(logs)}")
-        return logs[self.name]
+        if np.ndim(logs[self.name]):
+            raise ValueError(f"{self._owner}: {self.name!r} is no number that could be small or large")
+        return float(logs[self.name])
 
     def better(self, value: float, than: float | None) -> bool:
         """Say whether a value improves on another by more than `min_delta`; NaN improves on nothing."""

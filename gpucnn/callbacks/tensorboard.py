@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpucnn.callbacks.callback import Callback, Logs
 
 _VALIDATION = "val_"
 
 
 class TensorBoard(Callback):
-    """Write the logs of every epoch for TensorBoard: `epoch_<name>`, in the folders `train` and `validation`.
+    """Write the numbers of every epoch's logs for TensorBoard: `epoch_<name>`, in the folders `train` and `validation`.
 
     Args:
         log_dir: folder of the event files, made where it is missing.
@@ -38,11 +40,13 @@ class TensorBoard(Callback):
         self._write("train", epoch, {n: v for n, v in logs.items() if not n.startswith(_VALIDATION)})
         self._write("validation", epoch, held)
 
-    def _write(self, folder: str, epoch: int, values: Mapping[str, float]) -> None:
+    def _write(self, folder: str, epoch: int, values: Mapping[str, Any]) -> None:
         if values and folder not in self._writers:
             # Events of epochs that a resumed fit runs anew are left out by TensorBoard.
             self._writers[folder] = self._make(str(self._folder / folder), purge_step=epoch)
         for name, value in values.items():
+            if np.ndim(value):
+                continue
             self._writers[folder].add_scalar(f"epoch_{name}", value, epoch)
         if values:
             self._writers[folder].flush()

@@ -17,8 +17,8 @@ from gpucnn.model import Sequential
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
-MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": zoo.lenet5}
-"""Builders of the models that commands know, by name; they take (input_shape, classes)."""
+MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": zoo.lenet5, "mnist_convnet": zoo.mnist_convnet}
+"""Builders of the models that commands know, by name; they take (input_shape, classes, activation=…)."""
 FIELDS = {"lenet5": (32, 32)}
 """(height, width) that images are centred on for a model; the others take them as large as they are."""
 

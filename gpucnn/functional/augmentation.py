@@ -76,6 +76,10 @@ def random_erasing(
     Raises:
         ValueError: x is no batch of images or needs a gradient; a range is out of bounds; the probability is.
 
+    >>> x = [[[[1.0], [2.0]], [[3.0], [4.0]]]]
+    >>> random_erasing(x, (2, 1), (2, 1)).numpy().ravel().tolist()
+    [0.0, 0.0, 0.0, 0.0]
+
     Source: Zhong et al., "Random erasing data augmentation", AAAI 2020; sides are drawn by themselves here.
     """
     t = _images(x, "random_erasing")
@@ -99,6 +103,9 @@ def random_rotation(
 
     Raises:
         ValueError: x is no batch of images or needs a gradient; the angle is not from 0 to 2 pi.
+
+    >>> random_rotation([[[[1.0], [2.0]], [[3.0], [4.0]]]], 0.0).numpy().ravel().tolist()
+    [1.0, 2.0, 3.0, 4.0]
     """
     t = _images(x, "random_rotation")
     return _changed(t, AugmentSpec.rotate(t.shape, angle, t.dtype, value=value, stream=stream), generator)

@@ -12,7 +12,7 @@ from gpucnn import augment, initializers, layers
 from gpucnn.errors import CheckpointError
 from gpucnn.layers import Layer
 
-_LAYERS, _LAYER, _DICT = "layers", "layer", "dict"
+_LAYERS, _LAYER, _DICT, _INITIALIZER = "layers", "layer", "dict", "initializer"
 _OWN = ("name", "trainable")
 """Arguments that may have changed since a layer was made: what it is now counts."""
 
@@ -92,9 +92,10 @@ def _encoded(value: Any, what: str) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {_DICT: {key: _encoded(item, what) for key, item in value.items()}}
     named = initializers.name_of(value) if callable(value) else None
-    if named is None:
+    settings = initializers.settings(value) if named is None else None
+    if named is None and settings is None:
         raise CheckpointError(f"{what} is {type(value).__name__} {value!r:.60}, which a file cannot hold; give a name")
-    return named
+    return named if settings is None else {_INITIALIZER: settings}
 
 
 def _decoded(value: Any) -> Any:
@@ -106,4 +107,9 @@ def _decoded(value: Any) -> Any:
         return rebuild(value[_LAYER])
     if value.keys() == {_DICT} and isinstance(value[_DICT], Mapping):
         return {key: _decoded(item) for key, item in value[_DICT].items()}
+    if value.keys() == {_INITIALIZER} and isinstance(value[_INITIALIZER], Mapping):
+        try:
+            return initializers.of_settings(value[_INITIALIZER])
+        except ValueError as error:
+            raise CheckpointError(f"an argument of a layer: {error}") from error
     raise CheckpointError(f"an argument of a layer is neither a value nor a layer: {value!r:.100}")

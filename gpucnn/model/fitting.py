@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpucnn.callbacks import Callback, CallbackList
 from gpucnn.callbacks.callback import Logs, defines
 from gpucnn.model.architecture import described
+from gpucnn.model.data import checked_data
 from gpucnn.specs.base import integer
 from gpucnn.training.interrupts import Interrupted, deferred
 from gpucnn.training.loop import EpochRunner, evaluate
 from gpucnn.training.progress import History, Progress
 from gpucnn.training.report import Report
+from gpucnn.training.sample_weights import sample_weights
 
 if TYPE_CHECKING:
     from gpucnn.model.model import Model
 
-Validate = Callable[..., tuple[float, float, int]]
-"""Return loss, accuracy and rows of held-out data, calling `between` after every batch."""
+Validate = Callable[..., dict[str, Any]]
+"""Return what is measured on held-out data, and its rows as "count", calling `between` after every batch."""
 
 
 def epoch_numbers(done: int, epochs: int, initial_epoch: int | None) -> range:
@@ -70,8 +74,10 @@ def fit(
     *,
     callbacks: Sequence[Callback],
     validation_split: float,
-    validation_data: tuple[Any, Any] | None,
+    validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None,
     shuffle: bool,
+    class_weight: Mapping[int, float] | None,
+    sample_weight: Any,
     initial_epoch: int | None,
     limit_batches: int | None,
     overfit_batches: int | None,
@@ -80,13 +86,16 @@ def fit(
     size = integer(batch_size, "fit: batch_size", 1)
     numbers = epoch_numbers(model.epochs_done, epochs, initial_epoch)
     limit = None if limit_batches is None else integer(limit_batches, "fit: limit_batches", 1)
-    samples, labels = model.checked_data(x, y, "fit")
-    held = None if validation_data is None else model.checked_data(*validation_data, "fit: validation_data")
+    samples, labels = checked_data(model, x, y, "fit")
+    classes = model.sample_shapes("fit")[1][-1] if model.loss.accuracy == "labels" else None
+    weight = sample_weights(sample_weight, class_weight, y, len(samples), model.dtype, "fit", classes)
+    held = None if validation_data is None else _held_out(model, *validation_data)
     kept = held_back(len(samples), validation_split)
     if kept < len(samples):
         if held is not None:
             raise ValueError("fit: validation_split and validation_data exclude each other")
-        held = samples[kept:], labels[kept:]
+        own = sample_weights(sample_weight, None, y, len(samples), model.dtype, "fit")
+        held = samples[kept:], labels[kept:], None if own is None else own[kept:]
     if overfit_batches is not None:
         kept, shuffle = min(kept, size * integer(overfit_batches, "fit: overfit_batches", 1)), False
     called = CallbackList(callbacks)
@@ -96,19 +105,29 @@ def fit(
         raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
     model.optimizer.bind(parameters)
     runner = EpochRunner(
-        model, samples[:kept], labels[:kept], size, seed=model.generator.seed, shuffle=shuffle, limit=limit,
-        singly=called.reads_batches,
+        model, samples[:kept], labels[:kept], size, seed=model.generator.seed, shuffle=shuffle,
+        weight=None if weight is None else weight[:kept], limit=limit, singly=called.reads_batches,
     )  # fmt: skip
     report.rows = runner.rows
     if numbers:
         model.optimizer.stretch_schedule(len(numbers) * runner.batches)
     progress = Progress(model, runner, numbers, described(model))
 
+    validate = held and partial(evaluate, model, *held[:2], size, held[2], limit=limit)
     model.stop_training = False
     try:
-        return run(progress, called, held and partial(evaluate, model, *held, size, limit=limit), report)
+        return run(progress, called, validate, report)
     finally:
         model.epochs_done = progress.epoch
+
+
+def _held_out(
+    model: Model, x: Any, y: Any, sample_weight: Any = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return what to validate on: samples, targets and weights."""
+    what = "fit: validation_data"
+    samples, labels = checked_data(model, x, y, what)
+    return samples, labels, sample_weights(sample_weight, None, y, len(samples), model.dtype, what)
 
 
 def run(progress: Progress, callbacks: CallbackList, validate: Validate | None, report: Report) -> History:
@@ -160,11 +179,11 @@ def _epoch(
             check()
             if progress.model.stop_training and progress.batch < runner.batches:
                 return None
-    loss, accuracy, rows = progress.read()
+    row = progress.results()
     seconds = time.perf_counter() - begin
-    row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": rows / seconds}
+    row |= {"seconds": seconds, "images_per_second": row.pop("count") / seconds}
     if validate is not None:
-        row["val_loss"], row["val_acc"], _ = validate(between=check)
+        row |= {f"val_{name}": value for name, value in validate(between=check).items() if name != "count"}
     for callback in callbacks:
         if not callback.saves:
             callback.on_epoch_end(epoch, row)
@@ -179,7 +198,8 @@ def _epoch(
 def _after_launch(progress: Progress, callbacks: CallbackList) -> None:
     logs: Logs = {}
     if callbacks.reads_batches:
-        logs["loss"], logs["acc"], _ = progress.read()
+        logs = progress.results()
+        del logs["count"]
     for callback in callbacks:
         if defines(callback, "on_batch_end"):
             callback.on_batch_end(progress.batch - 1, logs)

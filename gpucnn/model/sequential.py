@@ -15,7 +15,7 @@ class Sequential(Model):
 
     Args:
         layers: to begin with; more by `add`.
-        name, dtype: as Model.
+        name, dtype, data_format: as Model.
 
     >>> from gpucnn.layers import Dense
     >>> model = Sequential([Dense(3, input_shape=(2,))])
@@ -23,8 +23,15 @@ class Sequential(Model):
     9
     """
 
-    def __init__(self, layers: Sequence[Layer] = (), *, name: str | None = None, dtype: str = "float32") -> None:
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self,
+        layers: Sequence[Layer] = (),
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        data_format: str = "channels_last",
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, data_format=data_format)
         self.layers: list[Layer] = []
         for layer in layers:
             self._append(layer)

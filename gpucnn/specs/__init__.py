@@ -17,15 +17,54 @@ from gpucnn.specs.elementwise import (
 )
 from gpucnn.specs.linear import LinearCrossEntropySpec, LinearSpec
 from gpucnn.specs.matmul import MatmulSpec
-from gpucnn.specs.optimizer import AdamSpec, LossScaleSpec, SgdSpec
+from gpucnn.specs.optimizer import AdamSpec, ClipSpec, LossScaleSpec, SgdSpec, SquaredNormSpec
 from gpucnn.specs.pad2d import Pad2dSpec
 from gpucnn.specs.pool2d import Pool2dSpec
-from gpucnn.specs.rows import BinaryCrossEntropySpec, CrossEntropySpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
+from gpucnn.specs.rows import (
+    ArgmaxSpec,
+    BinaryCrossEntropySpec,
+    ConfusionSpec,
+    CrossEntropySpec,
+    GatherSpec,
+    MetricsSpec,
+    ReduceSpec,
+    SoftmaxSpec,
+)
 
 __all__ = [
-    "ACTIVATIONS", "FUSED_ACTIVATIONS", "NOT_POSITIVE", "ActivationSpec", "AdamSpec", "ArraySpec", "AugmentSpec",
-    "BatchNormGradientSpec", "BatchNormSpec", "BinaryCrossEntropySpec", "BinarySpec", "CastSpec", "ConcatenateSpec",
-    "Conv2dSpec", "ConvPool2dSpec", "CrossEntropySpec", "DropoutSpec", "GatherSpec", "LinearCrossEntropySpec",
-    "LinearSpec", "LossScaleSpec", "MatmulSpec", "MetricsSpec", "Pad2dSpec", "Pool2dSpec", "ReduceSpec", "ScalarSpec",
-    "ScaledCastSpec", "SgdSpec", "SoftmaxSpec", "Spec",
-]  # fmt: skip
+    "ACTIVATIONS",
+    "FUSED_ACTIVATIONS",
+    "NOT_POSITIVE",
+    "ActivationSpec",
+    "AdamSpec",
+    "ArgmaxSpec",
+    "ArraySpec",
+    "AugmentSpec",
+    "BatchNormGradientSpec",
+    "BatchNormSpec",
+    "BinaryCrossEntropySpec",
+    "BinarySpec",
+    "CastSpec",
+    "ClipSpec",
+    "ConcatenateSpec",
+    "ConfusionSpec",
+    "Conv2dSpec",
+    "ConvPool2dSpec",
+    "CrossEntropySpec",
+    "DropoutSpec",
+    "GatherSpec",
+    "LinearCrossEntropySpec",
+    "LinearSpec",
+    "LossScaleSpec",
+    "MatmulSpec",
+    "MetricsSpec",
+    "Pad2dSpec",
+    "Pool2dSpec",
+    "ReduceSpec",
+    "ScalarSpec",
+    "ScaledCastSpec",
+    "SgdSpec",
+    "SoftmaxSpec",
+    "Spec",
+    "SquaredNormSpec",
+]

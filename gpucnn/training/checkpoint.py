@@ -79,7 +79,7 @@ def save_checkpoint(
         "settings": _settings(progress),
         "numbers": {name: v for name, v in model.optimizer.settings().items() if isinstance(v, float)},
         "plans": model.backend.plan_record(),
-        "history": progress.history.history,
+        "history": {name: [_plain(v) for v in values] for name, values in progress.history.history.items()},
         "kept": states,
         "metadata": dict(metadata or {}),
     }
@@ -111,7 +111,7 @@ def restore_checkpoint(path: str | os.PathLike[str], progress: Progress, kept: S
             wrong.append(f"it keeps the state of {_listed(theirs)}, this fit has {_listed(mine)}")
         if wrong:
             raise CheckpointError(f"{path} does not fit this training: {'; '.join(wrong)}")
-        history = {str(name): [float(v) for v in values] for name, values in about["history"].items()}
+        history = {str(name): [_measured(v) for v in values] for name, values in about["history"].items()}
         with _unchanged_unless_whole(progress):
             model.load_state_dict(_part(_MODEL, arrays))
             model.optimizer.load_state_dict(_part(_OPTIMIZER, arrays))
@@ -190,6 +190,21 @@ def _misplaced(epoch: int, batch: int, progress: Progress) -> list[str]:
     if not 0 <= batch <= progress.batches:
         found.append(f"it is at batch {batch} of {progress.batches}")
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or an array of the history as JSON."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _measured(value: Any) -> Any:
+    """Return what `_plain` was given; ValueError for anything but numbers."""
+    if not isinstance(value, list):
+        return float(value)
+    array = np.array(value)
+    if array.dtype.kind not in "if":
+        raise ValueError(f"the history holds {value!r:.100}, which is no array of numbers")
+    return array
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The loop over epochs and batches: resident data, captured steps, totals read once an epoch."""
+"""The loop over epochs and batches: data on the device, captured steps, totals read once an epoch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gpucnn.parameters import Parameter
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
+from gpucnn.training.streamed import StreamedData, placed
 
 _log = logging.getLogger("gpucnn")
 
@@ -34,6 +35,7 @@ class EpochRunner:
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
+        weight: of the samples, (N,), or None.
         batch_size: rows of a step; the last batch of an epoch may be smaller and runs eagerly.
         seed: of the shuffles.
         shuffle: whether each epoch visits the samples in another order.
@@ -54,6 +56,7 @@ class EpochRunner:
         *,
         seed: int,
         shuffle: bool,
+        weight: np.ndarray | None = None,
         limit: int | None = None,
         singly: bool = False,
     ) -> None:
@@ -71,8 +74,8 @@ class EpochRunner:
         self.rows = self.steps * self._batch + self._rest
         self.done = 0
         self._backend = model.backend
-        self._data = ResidentData(x, y, self._backend, model.dtype)
-        self.totals = Totals(self._backend)
+        self._data = placed(x, y, weight, self._backend, model.dtype, self._batch)
+        self.totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
         self._step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._prepared = False
@@ -91,6 +94,7 @@ class EpochRunner:
             "batch_size": self._batch,
             "batches": self.batches,
             "shuffle": self._shuffle,
+            "weighted": self._data.weighted,
         }
 
     def run(self, epoch: int, first: int = 0) -> Iterator[int]:
@@ -107,10 +111,12 @@ class EpochRunner:
             self.totals.reset()
         self.done = first
         while self.done < self.steps:
-            steps = self._launch(self.steps - self.done)
+            held = self._data.ready(self.done * self._batch, self._batch) // self._batch
+            steps = self._launch(min(self.steps - self.done, held))
             self.done += steps
             yield steps * self._batch
         if self.done < self.batches:
+            self._data.ready(self.done * self._batch, self._rest)
             _train_on_next(self._model, self._data, self.totals, self._rest)
             self.done += 1
             yield self._rest
@@ -118,6 +124,10 @@ class EpochRunner:
     def read(self) -> tuple[float, float, int]:
         """Return the epoch's mean loss, accuracy and rows so far; this waits for the device."""
         return self.totals.read()
+
+    def results(self) -> dict[str, Any]:
+        """Return what the epoch measured so far, by name, and the rows as "count"; see `Totals.results`."""
+        return self.totals.results(self._model.loss)
 
     def _prepare(self) -> None:
         """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
@@ -169,20 +179,30 @@ class EpochRunner:
         recording()
         self._backend.synchronize()
         seconds = time.perf_counter() - begin
-        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))
+        most = min(self.steps, self._data.capacity // self._batch)
+        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), most))
 
 
-def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
+def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: Totals, rows: int) -> None:
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
-    train_on(model, x, y, totals)
+    train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
+def totals_for(model: Network) -> Totals:
+    """Return the sums of what a model measures."""
+    _, outputs = model.sample_shapes("totals")
+    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+
+
+def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-        loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
+        if totals is not None:
+            loss = totals.measure(model.loss, prediction, y, weight)
+        else:
+            loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
     loss.backward()
     model.optimizer.step()
     return loss
@@ -193,40 +213,46 @@ def evaluate(
     x: np.ndarray,
     y: np.ndarray,
     batch_size: int,
+    weight: np.ndarray | None = None,
     *,
     limit: int | None = None,
     between: Callable[[], None] | None = None,
-) -> tuple[float, float, int]:
-    """Return mean loss, accuracy and rows over a data set, changing nothing.
+) -> dict[str, Any]:
+    """Return what is measured over a data set, by name, and its rows as "count", changing nothing.
 
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
         batch_size: rows of a launch.
+        weight: of the samples, (N,), or None.
         limit: batches, at most; None for all.
         between: called after every batch; an exception ends the evaluation.
     """
-    data = ResidentData(x, y, model.backend, model.dtype)
-    totals = Totals(model.backend)
+    data = placed(x, y, weight, model.backend, model.dtype, batch_size)
+    totals = totals_for(model)
     with no_grad():
-        for rows in islice(_batches(len(x), batch_size), limit):
-            batch, labels = data.take(rows)
+        for batch, target, factors in islice(_batches(data, batch_size), limit):
             with deferring():
                 prediction = model(batch, training=False)
-                totals.measure(model.loss, prediction, labels)
+                totals.measure(model.loss, prediction, target, factors)
             if between is not None:
                 between()
-    return totals.read()
+    return totals.results(model.loss)
 
 
 def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
     """Return the model's outputs for every sample, on the host."""
-    data = ResidentData(x, None, model.backend, model.dtype)
+    data = placed(x, None, None, model.backend, model.dtype, batch_size)
     with no_grad():
-        parts = [model(data.take(rows)[0], training=False).numpy() for rows in _batches(len(x), batch_size)]
+        parts = [model(batch, training=False).numpy() for batch, _, _ in _batches(data, batch_size)]
     return np.concatenate(parts)
 
 
-def _batches(count: int, batch_size: int) -> Iterator[int]:
-    for start in range(0, count, batch_size):
-        yield min(batch_size, count - start)
+def _batches(
+    data: ResidentData | StreamedData, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Yield samples, targets and weights, a batch at a time."""
+    for start in range(0, data.count, batch_size):
+        rows = min(batch_size, data.count - start)
+        data.ready(start, rows)
+        yield *data.take(rows), data.take_weight(rows)

@@ -12,6 +12,7 @@ from gpucnn.backends import Backend
 from gpucnn.generator import Generator
 from gpucnn.layers import Layer
 from gpucnn.losses import Loss
+from gpucnn.metrics import Metric
 from gpucnn.optimizers import Optimizer
 
 
@@ -35,6 +36,10 @@ class Network(Protocol):
         """What it is trained for."""
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss."""
+
+    @property
     def precision(self) -> str | None:
         """What `compile` was given."""
 
@@ -47,6 +52,9 @@ class Network(Protocol):
 
     def __call__(self, x: Any, *, training: bool | None = None) -> Tensor:
         """Compute the output of a batch."""
+
+    def sample_shapes(self, what: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of a sample and of its output."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return host copies of all parameters by name."""

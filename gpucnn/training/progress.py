@@ -11,15 +11,16 @@ from gpucnn.training.network import Network
 
 @dataclass
 class History:
-    """What `fit` returns: one value for each epoch under loss, acc, val_loss, val_acc, seconds, images_per_second.
+    """What `fit` returns: one value for each epoch under loss, acc and the metrics, these with val_, seconds,
+    images_per_second.
 
     Args:
         history: the lists by name.
     """
 
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=dict)
 
-    def append(self, row: dict[str, float]) -> None:
+    def append(self, row: dict[str, Any]) -> None:
         """Add an epoch."""
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
@@ -62,7 +63,11 @@ class Progress:
         """Return the mean loss, the accuracy and the rows of the epoch so far; this waits for the device."""
         return self.runner.read()
 
-    def finish_epoch(self, row: dict[str, float]) -> None:
+    def results(self) -> dict[str, Any]:
+        """Return all that the epoch measured so far, by name, and its rows as "count"; this waits for the device."""
+        return self.runner.results()
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
         """Note that the epoch is over, with what was measured."""
         self.history.append(row)
         self.epoch += 1

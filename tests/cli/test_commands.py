@@ -191,7 +191,7 @@ def test_plans_of_a_backend_are_those_of_a_step_on_it(backend_of, monkeypatch):
         (("--backend", "emulated"), "--backend goes with --plans"),
         (("--plans", "--backend", "emulated", "--arch", "sm_80"), "--arch and --backend exclude each other"),
         (("--plans", "--backend", "numpy"), "'numpy' is not one of 'cuda', 'emulated'"),
-        (("--model", "lenet6"), "'lenet6' is not 'lenet5'"),
+        (("--model", "lenet6"), "'lenet6' is not one of 'lenet5', 'mnist_convnet'"),
     ],
 )
 def test_kernels_refuses_options_that_do_not_go_together(options, message):

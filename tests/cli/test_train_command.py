@@ -85,6 +85,17 @@ def test_the_folder_holds_what_was_asked_and_what_came_of_it(small_mnist: Path, 
     assert f"saved in {folder}" in result.stdout
 
 
+def test_mnist_convnet_trains_on_images_of_their_own_size(small_mnist: Path, tmp_path: Path) -> None:
+    result = run("--model", "mnist_convnet", "--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("mnist_convnet, 34,826 parameters, on numpy; 285 training")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"] == "mnist_convnet" and config["input_shape"] == [28, 28, 1]
+    assert config["activation"] == "relu"
+    model = gpucnn.load_model(tmp_path / "run" / "model.safetensors")
+    assert model.name == "mnist_convnet" and sum(p.size for p in model.parameters()) == 34826
+
+
 def test_without_validation_there_are_no_columns_for_it(small_mnist: Path, tmp_path: Path) -> None:
     result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", "--validation-split", 0, *SMALL)
     assert "300 training and 100 test images" in result.stdout and "val loss" not in result.stdout
@@ -126,7 +137,7 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
 ) -> None:  # fmt: skip
     """At the end of an epoch and in the middle of one; what resumes is told the folder alone."""
     backend_of(name)
-    small = ("--data-dir", small_mnist, *SMALL, "--seed", 4)
+    small = ("--data-dir", small_mnist, *SMALL, "--seed", 4, "--activation", "relu")
     whole = sha256_of(run("--run-dir", tmp_path / "whole", *small, backend=name))
     at_step(step, interrupt)
     stopped = run("--run-dir", tmp_path / "run", *small, backend=name)
@@ -141,6 +152,33 @@ def test_r2_f9_ctrl_c_and_resume_give_the_same_weights(
     assert len(rows) == 2
     for row in rows:  # of all images of the epoch, those before the interruption too
         assert float(row["images_per_second"]) * float(row["seconds"]) == pytest.approx(48)
+
+
+def test_r2_random_changes_of_the_images_go_on_too(
+    at_step: Callable[..., None], small_mnist: Path, tmp_path: Path
+) -> None:
+    small = ("--data-dir", small_mnist, *SMALL, "--augment", "shift,rotate,erase")
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    assert whole != sha256_of(run("--run-dir", tmp_path / "plain", *small[:-2]))
+    at_step(5, interrupt)
+    assert run("--run-dir", tmp_path / "run", *small).exit_code == 130
+    assert sha256_of(run("--run-dir", tmp_path / "run", "--resume")) == whole
+
+
+def test_f9_a_second_ctrl_c_ends_it_at_once(at_step: Callable[..., None], small_mnist: Path, tmp_path: Path) -> None:
+    """Without a new checkpoint: the last one, here of the first epoch, is what resumes."""
+
+    def twice(runner: EpochRunner) -> None:
+        interrupt(runner)
+        interrupt(runner)
+
+    small = ("--data-dir", small_mnist, *SMALL)
+    whole = sha256_of(run("--run-dir", tmp_path / "whole", *small))
+    at_step(5, twice)
+    stopped = run("--run-dir", tmp_path / "run", *small)
+    assert stopped.exit_code == 130 and stopped.stderr == "interrupted\n"
+    resumed = run("--run-dir", tmp_path / "run", "--resume")
+    assert "resumed in epoch 2, after 0 of 3 batches" in resumed.stdout and sha256_of(resumed) == whole
 
 
 def test_r2_f9_sigterm_ends_it_with_a_checkpoint_too(
@@ -303,12 +341,9 @@ def test_a_folder_with_files_of_another_program(small_mnist: Path, tmp_path: Pat
 
 
 # -- wrong usage ----------------------------------------------------------------------------------------------------
-def test_options_that_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_exclude_each_other() -> None:
     result = run("--resume", "--overwrite")
     assert result.exit_code == 2 and "--resume and --overwrite exclude each other" in result.stderr
-    monkeypatch.setattr("gpucnn.cli.train.MODELS", {"lenet5": lambda input_shape, classes: gpucnn.zoo.lenet5()})
-    result = run("--activation", "relu", "--run-dir", tmp_path / "run")
-    assert result.exit_code == 2 and "--activation: lenet5 has its own activations" in result.stderr
 
 
 @pytest.mark.parametrize(

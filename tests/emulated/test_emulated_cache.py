@@ -241,6 +241,22 @@ def test_unwritable_cache_warns_once_and_works(tmp_path: Path, monkeypatch: pyte
     assert first.is_dir() and not blocked.exists()
 
 
+def test_f5_without_a_home_the_cache_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "GPUCNN_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"the cache folder ~/.cache/gpucnn cannot be .*there is no home folder"):
+        folder = cache.cache_directory()
+    assert folder.is_dir() and cache.is_temporary() and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GPUCNN_CACHE_DIR", "~/own")
+    assert cache.cache_directory() == tmp_path / "own" and not cache.is_temporary()
+
+
 # ------------------------------------------------------------------------------------------ without a compiler
 
 

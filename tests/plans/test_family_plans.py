@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from cases import batch_norm, concatenate, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
+from cases import batch_norm, clip, concatenate, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
 
 from gpucnn import plans
 from gpucnn.kernel_source import compose
@@ -27,7 +27,9 @@ FAMILIES = {
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
     "binary_cross_entropy_backward_logits": loss.BINARY_CROSS_ENTROPY,
     "gather_update": gather.GATHER, "metrics_update": metrics.METRICS,
+    "argmax_forward": metrics.ARGMAX, "confusion_update": metrics.CONFUSION,
     "sgd_update": optimizer.SGD, "adam_update": optimizer.ADAM,
+    "squared_norm_forward": clip.SQUARED_NORM, "clip_update": clip.CLIP,
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16")
 RUN_TIME = (

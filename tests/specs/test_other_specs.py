@@ -13,13 +13,16 @@ from gpucnn import specs
 from gpucnn.specs import (
     ActivationSpec,
     AdamSpec,
+    ArgmaxSpec,
     ArraySpec,
     AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinaryCrossEntropySpec,
     BinarySpec,
+    ClipSpec,
     ConcatenateSpec,
+    ConfusionSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     CrossEntropySpec,
@@ -37,6 +40,7 @@ from gpucnn.specs import (
     SgdSpec,
     SoftmaxSpec,
     Spec,
+    SquaredNormSpec,
 )
 from gpucnn.specs import base as spec_base
 from gpucnn.specs.optimizer import elements_per_flag
@@ -44,13 +48,16 @@ from gpucnn.specs.optimizer import elements_per_flag
 SOME: list[Callable[[str], Spec]] = [
     lambda t: ActivationSpec("leaky_relu", 7, t, 0.5),
     lambda t: AdamSpec(7, True, t),
+    lambda t: ArgmaxSpec(7, 3, t),
     lambda t: ArraySpec(7, t),
     lambda t: AugmentSpec.window((2, 5, 4, 1), (4, 4), (0, 2), (-1, 3), t, flips=(True, False), value=0.5),
     lambda t: BatchNormSpec(7, 3, t, 0.5, 0.25),
     lambda t: BatchNormGradientSpec(7, 3, True, True, True, t, 0.5),
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
     lambda t: BinarySpec("divide", (2, 3, 1), (4,), t, "relu"),
+    lambda t: ClipSpec("norm", 7, 3, t),
     lambda t: ConcatenateSpec(7, (3, 4), t),
+    lambda t: ConfusionSpec(7, 3, t),
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: ConvPool2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), 2, t),
     lambda t: CrossEntropySpec(7, 3, True, 0.5, "sum", t),
@@ -60,13 +67,14 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: LinearSpec(7, 3, 4, True, True, "relu", 0.5, t),
     lambda t: LossScaleSpec(7, 100, t),
     lambda t: MatmulSpec.of((2, 3), (3, 4), t, bias=True),
-    lambda t: MetricsSpec(7, 3, t),
+    lambda t: MetricsSpec(7, 3, t, top=2),
     lambda t: Pad2dSpec.of((2, 5, 5, 1), (1, 0, 2, 0), t, value=1.5),
     lambda t: ReduceSpec("mean", 2, 3, 4, t),
     lambda t: ScalarSpec("power", 7, t),
     lambda t: ScaledCastSpec("float32", 7, t),
     lambda t: SgdSpec(7, True, False, t),
     lambda t: SoftmaxSpec(2, 3, True, t),
+    lambda t: SquaredNormSpec(7, 3, t),
 ]
 
 

@@ -1,4 +1,7 @@
-"""Row F9: fork a child that saves checkpoints one after the other, kill it at a random time, see that one is whole."""
+"""Row F9: fork a child that saves checkpoints one after the other, kill it at a random time, see that one is whole.
+
+The child is given time for at least one whole checkpoint first, however busy the machine is.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,15 @@ def main() -> None:
         child = os.fork()
         if not child:
             save_for_ever(path, number)
-        time.sleep(rng.uniform(0.002, 0.06))
+        written = path.stat().st_ino  # each checkpoint is a file of its own
+        while path.stat().st_ino == written:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ended by itself"
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         arrays, metadata = CHECKPOINT.read(path)
-        assert metadata["number"] >= number, "the newest complete one"
+        assert metadata["number"] > number, "the newest complete one"
         number = metadata["number"]
         assert all((array == number).all() for array in arrays.values())
         within += any(p.name.startswith(".") for p in path.parent.iterdir())

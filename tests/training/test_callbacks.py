@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import math
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense_network import compiled, points, same
+from dense_network import compiled, points, same, small
 
 import gpucnn
 from gpucnn.backends import Backend
@@ -26,6 +27,7 @@ from gpucnn.callbacks import (
     TerminateOnNaN,
 )
 from gpucnn.errors import CheckpointError, DataError
+from gpucnn.optimizers import SGD
 from gpucnn.training.weights import read_weights
 
 
@@ -50,6 +52,13 @@ class Scores(Callback):
 def fit(*callbacks: Callback, epochs: int = 6, **options: Any) -> gpucnn.training.History:
     model = options.pop("model", None) or compiled()
     return model.fit(*points(8), batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks, **options)
+
+
+def confused() -> gpucnn.Sequential:
+    """A model that measures a matrix beside numbers."""
+    model = small()
+    model.compile(SGD(0.1, 0.9), metrics=["acc", "top_2_accuracy", "confusion_matrix"])
+    return model
 
 
 # -- EarlyStopping --------------------------------------------------------------------------------------------------
@@ -105,6 +114,10 @@ def test_a_callback_may_be_used_again() -> None:
         (lambda: fit(EarlyStopping()), "^EarlyStopping: there is no 'val_loss' to monitor; there are loss, acc, sec"),
         (lambda: ModelCheckpoint("x", mode="best", save_best_only=True), "^ModelCheckpoint: mode must be one of"),
         (lambda: fit(ModelCheckpoint("{wrong}")), "^ModelCheckpoint: '{wrong}' names 'wrong'; there are epoch, loss"),
+        (
+            lambda: fit(EarlyStopping("confusion_matrix", mode="max"), model=confused()),
+            "^EarlyStopping: 'confusion_matrix' is no number that could be small or large$",
+        ),
         (lambda: CSVLogger("x", separator=", "), "^CSVLogger: separator must be one character, got ', '$"),
     ],
 )
@@ -184,6 +197,15 @@ def test_csv_logger_writes_what_the_history_holds(tmp_path: Path, separator: str
     for epoch, row in enumerate(rows):
         assert [float(value) for value in row] == [epoch, *(history[name][epoch] for name in header[1:])]
     assert len(rows) == 3
+
+
+def test_csv_logger_writes_matrices_as_lists(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    history = fit(CSVLogger(path), epochs=2, model=confused()).history
+    header, *rows = rows_of(path)
+    place = header.index("confusion_matrix")
+    assert [json.loads(row[place]) for row in rows] == [m.tolist() for m in history["confusion_matrix"]]
+    assert float(rows[1][header.index("top_2_accuracy")]) == history["top_2_accuracy"][1]
 
 
 def test_f12_another_runs_file_is_not_overwritten(tmp_path: Path) -> None:
@@ -269,6 +291,16 @@ def test_tensorboard_gets_every_number(tmp_path: Path, monkeypatch: pytest.Monke
         (f"epoch_{name}", history[f"val_{name}"][i], i + 1) for i in range(2) for name in ("loss", "acc")
     ]
     assert train.closed and held.closed
+
+
+def test_tensorboard_gets_no_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = type(sys)("tensorboardX")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    monkeypatch.setattr(Writer, "made", {})
+    fit(TensorBoard(tmp_path), epochs=1, model=confused())
+    names = {name for name, _, _ in Writer.made["train"].scalars}
+    assert "epoch_top_2_accuracy" in names and "epoch_confusion_matrix" not in names
 
 
 def test_tensorboard_writes_event_files(tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ def test_a_split_takes_the_last_share_before_shuffling(backend: Backend) -> None
     assert split["val_loss"] == given["val_loss"] and split["val_acc"] == given["val_acc"]
 
 
+def test_a_split_takes_the_weights_along_and_classes_weigh_only_what_is_trained_on(backend: Backend) -> None:
+    x, y = points(11)
+    weight, classes = np.linspace(0.5, 2.0, 11), {0: 2.0, 2: 0.5}
+    one, two = compiled(), compiled()
+    weights = {"sample_weight": weight, "class_weight": classes}
+    split = one.fit(x, y, batch_size=3, epochs=2, verbose=0, validation_split=0.3, **weights).history
+    weights["sample_weight"] = weight[:7]
+    held = x[7:], y[7:], weight[7:]
+    given = two.fit(x[:7], y[:7], batch_size=3, epochs=2, verbose=0, validation_data=held, **weights).history
+    assert same(one.state_dict(), two.state_dict())
+    assert split["val_loss"] == given["val_loss"]
+
+
 def test_an_initial_epoch_counts_as_in_keras_and_its_orders_are_those_of_the_numbers(backend: Backend) -> None:
     x, y = points(9)
     whole, parts, on = compiled(), compiled(), compiled()

@@ -36,7 +36,9 @@ def everything() -> Sequential:
             MaxPool2D(2),
             Flatten(),
             Dropout(0.25),
-            Dense(5, "softmax", bias_initializer="ones"),
+            Dense(
+                5, "softmax", kernel_initializer=initializers.Orthogonal(2), bias_initializer=initializers.Constant(0.1)
+            ),
         ],
         name="everything",
     )
@@ -152,6 +154,11 @@ def sequential(*inside: Any, **changes: Any) -> dict[str, Any]:
     return {**made, "sample_shape": [4], "frozen": [], **changes}
 
 
+def initialized(given: dict[str, Any]) -> dict[str, Any]:
+    arguments = {"units": 1, "kernel_initializer": {"initializer": given}}
+    return sequential({"class": "Dense", "arguments": arguments})
+
+
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
@@ -163,6 +170,10 @@ def sequential(*inside: Any, **changes: Any) -> dict[str, Any]:
         (sequential({"class": "Dense", "arguments": {}}), "Dense cannot be made from the file: .*'units'"),
         (sequential({"class": "Dense", "arguments": {"units": -1}}), "Dense cannot be made from the file: Dense: un"),
         (sequential({"class": "Dense", "arguments": {"units": {"a": 1}}}), "neither a value nor a layer: {'a': 1}$"),
+        (initialized({"class": "Path"}), "an argument of a layer: unknown initializer class 'Path'; known: Zeros"),
+        (initialized({"class": ["Ones"]}), r"unknown initializer class \['Ones'\]"),
+        (initialized({"class": "Orthogonal", "gain": -1}), "an argument of a layer: Orthogonal: gain must be a number"),
+        (initialized({"class": "Ones", "value": 2}), "an argument of a layer: initializer Ones: .*'value'"),
         ({**DENSE, "sample_shape": [4], "frozen": []}, "Dense is no model$"),
         (sequential(DENSE), "dense_1.weight is float32 .*, expected"),
         (sequential(DENSE, sample_shape="wide"), "Dense|dense"),

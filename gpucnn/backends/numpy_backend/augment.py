@@ -122,20 +122,25 @@ def _place(position: np.ndarray) -> np.ndarray:
 
 def _between_pixels(x: np.ndarray, h: np.ndarray, w: np.ndarray, value: float, out: np.ndarray) -> None:
     """Write the values of images (N, H, W, C) at places h, w (N, H, W), bilinear, with `value` outside."""
-    count, height, width, _ = x.shape
-    image = np.arange(count)[:, None, None]
-    (top, below), (left, after) = ((a >> _PLACE_BITS, a & (_PLACES - 1)) for a in (h, w))
+    count, height, width, channels = x.shape
+    # A frame of `value` holds every place outside.
+    framed = np.full((count, height + 2, width + 2, channels), value, x.dtype)
+    framed[:, 1:-1, 1:-1] = x
+    pixels = framed.reshape(-1, channels)
+    rows = [np.clip((h >> _PLACE_BITS) + step, 0, height + 1) * (width + 2) for step in (1, 2)]
+    columns = [np.clip((w >> _PLACE_BITS) + step, 0, width + 1) for step in (1, 2)]
+    columns = [column + np.arange(count)[:, None, None] * ((height + 2) * (width + 2)) for column in columns]
+    below, after = (a.astype(np.int32) & (_PLACES - 1) for a in (h, w))
 
-    def weighed(rows: np.ndarray, columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        real = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        found: np.ndarray = x[image, rows.clip(0, height - 1), columns.clip(0, width - 1)]
-        found[~real] = value
-        found *= (weight * 2.0 ** (-2 * _PLACE_BITS)).astype(x.dtype)[..., None]
-        found[weight == 0] = 0  # also when the pixel is infinite
+    def weighed(row: int, column: int) -> np.ndarray:
+        weight = (below if row else _PLACES - below) * (after if column else _PLACES - after)
+        found: np.ndarray = pixels.take(rows[row] + columns[column], axis=0)
+        found *= (weight.astype(x.dtype) * x.dtype.type(2.0 ** (-2 * _PLACE_BITS)))[..., None]
+        np.copyto(found, 0, where=(weight == 0)[..., None])  # also when the pixel is infinite
         return found
 
-    upper = weighed(top, left, (_PLACES - below) * (_PLACES - after))
-    upper += weighed(top, left + 1, (_PLACES - below) * after)
-    lower = weighed(top + 1, left, below * (_PLACES - after))
-    lower += weighed(top + 1, left + 1, below * after)
+    upper = weighed(0, 0)
+    upper += weighed(0, 1)
+    lower = weighed(1, 0)
+    lower += weighed(1, 1)
     np.add(upper, lower, out=out)

@@ -3,8 +3,9 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
-- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1: tiles of so many results, with fewer products
-  (see `winograd`). What a NaN or an infinity may have spread over is done again by "im2col".
+- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1, and "winograd_6x6" for the gradient of 3x3
+  filters: tiles of so many results, with fewer products (see `winograd`). What a NaN or an infinity may have spread
+  over is done again by "im2col".
 - "bands", for few filters: several results of a row by one window (see `bands`). NaN likewise.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
@@ -28,27 +29,32 @@ from gpucnn.backends.numpy_backend.storage import output, store, widened, workpl
 from gpucnn.backends.numpy_backend.windows import windows_of
 from gpucnn.specs import Conv2dSpec
 
+GATHER_COST, ADD_COST = 8, 27
+"""Products that take as long as gathering one number for a product, and as adding one of a product's (measured)."""
+
 
 @lru_cache(maxsize=1024)
 def algorithms(operation: str, spec: Conv2dSpec) -> tuple[str, ...]:
     """Return the names of the algorithms of "conv2d_forward", "…_backward_input" or "…_weight", the default first."""
     if taps.is_depthwise(spec):
         return ("taps", "im2col")
+    gathered = spec.p * spec.q * spec.r * spec.s * spec.c
     if operation != "conv2d_backward_input" or spec.groups > 1:
         banded = operation != "conv2d_backward_input" and bands.results(spec, bands.GATHER_COST) > 1
-        return _with_winograd(operation, spec, ("bands", "im2col", "taps") if banded else ("im2col", "taps"))
-    # Numbers per tap that im2col gathers, and that col2im adds at about three times the cost.
-    gathered = spec.h * spec.w * spec.k // (spec.stride[0] * spec.stride[1])
-    added = spec.p * spec.q * spec.c
-    better = spec.r * spec.s > 1 and gathered > 3 * added
-    others: tuple[str, ...] = ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
+        others: tuple[str, ...] = ("bands", "im2col", "taps") if banded else ("im2col", "taps")
+        return _with_winograd(operation, spec, others, gathered * (spec.k + GATHER_COST))
+    by_sums = gathered * (spec.k + ADD_COST)
+    area = spec.h * spec.w // (spec.stride[0] * spec.stride[1])
+    by_windows = area * spec.r * spec.s * spec.k * (spec.c + GATHER_COST)
+    better = spec.r * spec.s > 1 and by_sums < by_windows
+    others = ("col2im", "im2col", "taps") if better else ("im2col", "col2im", "taps")
     if spec.c > 1 and bands.results(spec, bands.ADD_COST) > 1:  # col2im has a better way for one channel
         others = ("bands", *others) if better else (*others, "bands")
-    return _with_winograd(operation, spec, others)
+    return _with_winograd(operation, spec, others, min(by_sums, by_windows))
 
 
-def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) -> tuple[str, ...]:
-    """Add the tile steps that fit, cheapest first: before the others if cheaper than their products.
+def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...], cost: int) -> tuple[str, ...]:
+    """Add the tile steps that fit, cheapest first: before the others if one costs less than they do.
 
     Sigmoid and tanh bound the results but not the sums, whose errors tiles would show: not with those.
     """
@@ -56,10 +62,9 @@ def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...]) ->
         return others
     height, width = (spec.h, spec.w) if operation == "conv2d_backward_input" else (spec.p, spec.q)
     terms = spec.p * spec.q if operation == "conv2d_backward_weight" else spec.terms(operation)  # of one image
-    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(spec, terms)}
+    costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(operation, spec, terms)}
     names = tuple(f"winograd_{step}x{step}" for step in sorted(costs, key=costs.__getitem__))
-    products = spec.p * spec.q * spec.k * spec.r * spec.s * spec.c
-    return names + others if costs and min(costs.values()) < products else others + names
+    return names + others if costs and min(costs.values()) < cost else others + names
 
 
 def forward(
@@ -146,5 +151,5 @@ def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
 
 
 def _tile_step(algorithm: str) -> int:
-    """Return the results that a tile of "winograd_2x2" or "winograd_4x4" has along an axis."""
+    """Return the results that a tile of "winograd_2x2", "winograd_4x4" or "winograd_6x6" has along an axis."""
     return int(algorithm[-1])

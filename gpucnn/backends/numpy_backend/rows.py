@@ -1,4 +1,4 @@
-"""Operations along rows: reductions, concatenation, softmax, gathering, metrics."""
+"""Operations along rows: reductions, concatenation, softmax, gathering."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from gpucnn.backends.numpy_backend.storage import output, store, widened
 from gpucnn.backends.numpy_backend.sums import pairwise_sum
-from gpucnn.specs import ConcatenateSpec, GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
+from gpucnn.specs import ConcatenateSpec, GatherSpec, ReduceSpec, SoftmaxSpec
 
 
 def reduce_forward(x: np.ndarray, spec: ReduceSpec, out: np.ndarray | None) -> np.ndarray:
@@ -97,15 +97,3 @@ def gather(
     if picked is not None and labels is not None:
         picked[...] = -1
         picked[known] = labels[index[known]]
-
-
-def update_metrics(
-    totals: np.ndarray, loss: np.ndarray, logits: np.ndarray, labels: np.ndarray, spec: MetricsSpec
-) -> None:
-    """totals += [loss * rows, correct rows, rows]."""
-    if spec.rows == 0:
-        return
-    wide = widened(logits, spec.dtype).reshape(spec.rows, spec.classes)
-    first = np.argmax(wide, axis=1)
-    correct = (first == labels) & ~np.isnan(wide[np.arange(spec.rows), first])
-    totals += np.array([float(loss) * spec.rows, np.count_nonzero(correct), spec.rows])

@@ -42,6 +42,18 @@ class Filtering(NamedTuple):
         """Distance of neighbouring tiles, and their results along an axis: m."""
         return len(self.outputs)
 
+    @property
+    def taps(self) -> int:
+        """Taps of a filter along an axis: r."""
+        return len(self.filters[0])
+
+    @property
+    def filter_places(self) -> np.ndarray:
+        """`filters` along both axes at once: (places, taps), places column by column, taps row by row."""
+        both = np.multiply.outer(self.filters, self.filters)  # (row, tap row, column, tap column)
+        places: np.ndarray = both.transpose(2, 0, 1, 3).reshape(self.size**2, self.taps**2)
+        return places
+
 
 @lru_cache(maxsize=16)
 def filtering(results: int, taps: int, dtype: np.dtype) -> Filtering:

@@ -89,7 +89,7 @@ def test_algorithms_fit_the_shape(backend):
     depthwise = Conv2dSpec.of((1, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
     assert backend.algorithms("conv2d_backward_input", narrow) == (
         *("col2im", "im2col", "taps"),
-        *("winograd_4x4", "winograd_2x2"),
+        *("winograd_2x2", "winograd_4x4"),
     )
     assert backend.algorithms("conv2d_backward_input", square) == (
         *("im2col", "col2im", "taps", "bands"),
@@ -102,6 +102,15 @@ def test_algorithms_fit_the_shape(backend):
     assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
+    from_sums = Conv2dSpec.of((1, 11, 11, 32), (64, 3, 3, 32), "float32")
+    assert backend.algorithms("conv2d_backward_input", from_sums)[0] == "col2im"
+    few_tiles = Conv2dSpec.of((1, 12, 12, 24), (32, 3, 3, 24), "float32")
+    assert backend.algorithms("conv2d_backward_input", few_tiles)[0] == "winograd_4x4"
+    assert backend.algorithms("conv2d_forward", few_tiles)[0] == "im2col"
+    large = Conv2dSpec.of((1, 32, 32, 64), (64, 3, 3, 64), "float32")
+    steps = [f"winograd_{i}x{i}" for i in (6, 4, 2)]
+    assert backend.algorithms("conv2d_backward_weight", large) == (*steps, "im2col", "taps")
+    assert backend.algorithms("conv2d_forward", large) == (*steps[1:], "im2col", "taps")
     wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
     assert backend.algorithms("conv2d_forward", wide)[0] == "winograd_4x4"
     lenet = Conv2dSpec.of((1, 14, 14, 6), (16, 5, 5, 6), "float32")

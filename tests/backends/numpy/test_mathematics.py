@@ -101,7 +101,7 @@ def test_blocks_cover_every_position_once_and_stay_small(size, positions):
     np.testing.assert_array_equal(seen, 1)
 
 
-@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (2, 5), (4, 5)])
+@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5)])
 def test_minimal_filtering_is_the_correlation_and_its_gradient(results, taps):
     scheme = filtering(results, taps, np.dtype("float64"))
     assert (scheme.size, scheme.step) == (results + taps - 1, results)
