@@ -99,7 +99,7 @@ class GuardedKernel:
     def scalar(self, parameter: Parameter, value: Any) -> Any:
         """Return a number in the parameter's type; TypeError or ValueError when it has no place there."""
         what, expected = f"{self.entry}: argument {parameter.name!r}", self.dtypes[parameter.name]
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"{what} must be a number ({expected}), got {type(value).__name__}")
         if expected.kind in "iu":
             if not isinstance(value, (int, np.integer)):
