@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import shutil
 import tempfile
@@ -16,41 +17,50 @@ MOST_BYTES = 1 << 30
 """What a folder of compiled code may hold once it was pruned, beside what was used within the last hour."""
 _IN_USE_SECONDS = 3600
 _BETWEEN_PRUNINGS = MOST_BYTES // 16
+_temporaries: set[Path] = set()
 
 
 def cache_directory() -> Path:
     """Return the user's cache folder, creating it.
 
-    `GPUCNN_CACHE_DIR`, else `$XDG_CACHE_HOME/gpucnn`, else `~/.cache/gpucnn`. When that cannot be written, a temporary
-    folder of this process takes its place, and a RuntimeWarning says so once.
+    `GPUCNN_CACHE_DIR`, else `$XDG_CACHE_HOME/gpucnn`, else `~/.cache/gpucnn`. When that cannot be written, or there is
+    no home, a temporary folder of this process takes its place, and a RuntimeWarning says so once.
     """
     return _usable(_wanted())
 
 
+def is_temporary() -> bool:
+    """Say whether the cache folder ends with this process."""
+    return cache_directory() in _temporaries
+
+
 def _wanted() -> str:
     named = os.environ.get("GPUCNN_CACHE_DIR")
-    if named:
-        return named
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "gpucnn")
+    if not named:
+        named = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache"), "gpucnn")
+    return os.path.expanduser(named)
 
 
 @cache
 def _usable(wanted: str) -> Path:
-    folder = Path(wanted).absolute()
+    folder = Path(wanted)
     try:
+        if wanted.startswith("~"):
+            raise FileNotFoundError(errno.ENOENT, "there is no home folder")
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        temporary = tempfile.mkdtemp(prefix="gpucnn-cache-")
+        temporary = Path(tempfile.mkdtemp(prefix="gpucnn-cache-"))
+        _temporaries.add(temporary)
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         warnings.warn(
             f"the cache folder {folder} cannot be written ({error.strerror}); using {temporary} for this process",
             RuntimeWarning,
             stacklevel=3,
         )
-        return Path(temporary)
+        return temporary
 
 
 def note_use(path: Path) -> None:

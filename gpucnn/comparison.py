@@ -23,8 +23,8 @@ from gpucnn.backends import Backend, use_backend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.functional.activations import deferring
 from gpucnn.layers import Layer
-from gpucnn.layers.layer import Surroundings, surrounded
-from gpucnn.model import Sequential
+from gpucnn.layers.layer import RandomLayer, Surroundings, surrounded
+from gpucnn.model import Model, Sequential
 from gpucnn.specs import Spec
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -156,7 +156,7 @@ class _Party:
 
 
 def compare(
-    build: Callable[[], Sequential], backends: Sequence[Backend], x: np.ndarray, labels: np.ndarray, *, seed: int = 0
+    build: Callable[[], Model], backends: Sequence[Backend], x: np.ndarray, labels: np.ndarray, *, seed: int = 0
 ) -> list[Difference]:
     """Run the forward and backward pass of a training step on several backends, layer by layer.
 
@@ -169,7 +169,7 @@ def compare(
 
     Returns:
         The differences in the order of computation: forward from the first layer to the loss, backward from the last
-        layer to the first, whose input has no gradient.
+        layer to the first, whose input has no gradient. Augmentation before it does not count.
 
     Raises:
         ValueError: fewer than two backends.
@@ -188,7 +188,7 @@ def compare(
     return list(_differences([_Party(model) for model in models], tracer, x, targets))
 
 
-def _built(build: Callable[[], Sequential], backend: Backend, seed: int) -> Sequential:
+def _built(build: Callable[[], Model], backend: Backend, seed: int) -> Sequential:
     generator.seed(seed)
     with use_backend(backend):
         model = build()
@@ -202,7 +202,8 @@ def _differences(parties: list[_Party], tracer: _Tracer, x: np.ndarray, labels: 
     groups: list[list[Layer]] = []
     at = 0
     while at < len(reference.model.layers):
-        first = not groups
+        # Augmentation takes images that need no gradient, and passes none on.
+        first = all(isinstance(layer, RandomLayer) for group in groups for layer in group)
         stages = [party.model.stage(at, x.shape[1:]) for party in parties]
         groups.append(stages[0][0])
         at += len(groups[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -57,6 +58,24 @@ class Generator:
     def set_step(self, backend: Backend, step: int) -> None:
         """Write the step."""
         backend.copy(self.state(backend), self._host_state(step))
+
+    def state_dict(self, backend: Backend) -> dict[str, int]:
+        """Return the seed, the streams drawn so far and the step on a backend; reads it back."""
+        return {"seed": self.seed, "streams": self._streams, "step": self.step(backend)}
+
+    def load_state_dict(self, backend: Backend, state: Mapping[str, Any]) -> None:
+        """Go on as a generator whose `state_dict` this is.
+
+        Raises:
+            ValueError: it lacks a number, or one is out of range; nothing is changed then.
+        """
+        bounds = {"seed": 2**64, "streams": 2**31, "step": 2**32}
+        for name, bound in bounds.items():
+            value = state.get(name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < bound:
+                raise ValueError(f"generator: {name} must be an integer from 0 to {bound - 1}, got {value!r}")
+        self.seed, self._streams = state["seed"], state["streams"]
+        self.set_step(backend, state["step"])
 
     def _host_state(self, step: int) -> np.ndarray:
         return np.array([self.seed & 0xFFFFFFFF, self.seed >> 32, step & 0xFFFFFFFF], np.uint32)

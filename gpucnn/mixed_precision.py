@@ -14,10 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.autograd import Tensor, record
+from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.backends import Backend
 from gpucnn.specs import CastSpec, ScaledCastSpec
 
+PRECISIONS: dict[str, str | None] = {
+    "float32": None,
+    "tf32": None,
+    "mixed_bfloat16": "bfloat16",
+    "mixed_float16": "float16",
+}
+"""What `Model.compile` accepts, each with the type that activations and copies of parameters then have."""
 FIRST_SCALE, INTERVAL = 2.0**15, 2000
 """Of the loss: where its scale starts, and after how many good steps it doubles (Micikevicius et al. 2018)."""
 _SCALE, _INVERSE = 0, 1
@@ -86,15 +93,17 @@ class MixedPrecision:
         return record(self._cast(x.data, self.dtype), (x,), self.widened)
 
     def leave(self, x: Tensor) -> Tensor:
-        """Return a 16-bit tensor, and the logits that a softmax came from, in float32; others as they are."""
+        """Return a 16-bit tensor, and the logits that it came from, in float32; others as they are."""
         if x.dtype != self.dtype:
             return x
 
         def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
             return (self._scaled(dy, _SCALE, self.dtype, targets[0]),)
 
-        y = record(self._cast(x.data, "float32"), (x,), backward)
-        y.logits = None if x.logits is None else self.leave(x.logits)
+        cast = Deferred(x.shape, "float32", lambda: self._cast(x.data, "float32"))
+        y = record(cast if x.deferred else cast.array(), (x,), backward)
+        if x.logits is not None:
+            y.logits, y.squashed = self.leave(x.logits), x.squashed
         return y
 
     def widened(self, dy: Any, targets: Sequence[Any]) -> tuple[Any]:

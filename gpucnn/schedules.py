@@ -45,6 +45,11 @@ class Schedule:
         self.learning_rate = number(learning_rate, f"{type(self).__name__}: learning_rate")
         self.steps = None if steps is None else integer(steps, f"{type(self).__name__}: steps", 1)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the kind and the numbers of the schedule, those of one that it follows among them, as JSON."""
+        numbers = {n: v.settings() if isinstance(v, Schedule) else v for n, v in sorted(vars(self).items())}
+        return {"schedule": type(self).__name__, **numbers}
+
     def rate(self, done: float) -> float:
         """Return the rate when a share `done` (0 at the first step, below 1) of the schedule is over."""
         raise TypeError(f"{type(self).__name__} does not define rate(self, done)")
@@ -52,6 +57,17 @@ class Schedule:
     def table(self, steps: int) -> np.ndarray:
         """Return the rates of steps 0 to steps - 1, float64."""
         return np.array([self.rate(step / steps) for step in range(steps)])
+
+
+class Constant(Schedule):
+    """Stay at `learning_rate`: what a WarmUp may lead to.
+
+    >>> [round(float(r), 2) for r in WarmUp(Constant(1.0), share=0.5).table(4)]
+    [0.5, 1.0, 1.0, 1.0]
+    """
+
+    def rate(self, done: float) -> float:
+        return self.learning_rate
 
 
 class Linear(Schedule):
@@ -157,12 +173,15 @@ _NAMED: dict[str, Callable[[float], float | Schedule]] = {
     "cosine": Cosine,
     "step": Step,
     "one_cycle": OneCycle,
+    "warm_up": lambda learning_rate: WarmUp(Cosine(learning_rate)),
 }
 NAMES = tuple(_NAMED)
 
 
 def get(name: str, learning_rate: float) -> float | Schedule:
     """Return the schedule of a name over a whole `fit`, with default settings: what an optimizer takes as its rate.
+
+    "warm_up" leads to a cosine.
 
     Raises:
         ValueError: unknown name.

@@ -1,6 +1,7 @@
-// binary.cu -- y = a (op) b with broadcasting.
+// binary.cu -- y = activation(a (op) b) with broadcasting.
 //
-// Computes  y[i0, i1, i2, i3] = a[sum of i_k * a_stride_k] (op) b[sum of i_k * b_stride_k], op: + - * /
+// Computes  y[i0, i1, i2, i3] = activation(a[sum of i_k * a_stride_k] (op) b[sum of i_k * b_stride_k]), op: + - * /; the
+//           activation is linear but where a sum of branches has one, see activation.cuh
 // Layout    y: count elements of SPEC_T, contiguous, axis 3 innermost; a, b: strides in elements, 0 along broadcast axes. The
 //           axes are merged, so a stride of axis 3 is 0 or 1, and where it is 1 the other strides are multiples of extent3.
 // Compiled  SPEC_*: BinarySpec;  TUNE_WIDTH: elements a thread, TUNE_BLOCK: threads a block;  run time: count, extents, strides
@@ -9,6 +10,7 @@
 // Writes    every element of y exactly once
 // Cost      one operation an element; traffic of y, a and b: memory bound
 // Tested    tests/operations/test_elementwise.py
+#include "activation.cuh"
 #include "pack.cuh"
 
 constexpr int KIND = SPEC_KIND;
@@ -17,7 +19,7 @@ static_assert(KIND >= 0 && KIND < 4, "add, subtract, multiply, divide");
 
 __device__ __forceinline__ SPEC_T combine(SPEC_T left, SPEC_T right) {
   const SPEC_ACC a = to_acc(left), b = to_acc(right);
-  return from_acc<SPEC_T>(KIND == 0 ? a + b : KIND == 1 ? a - b : KIND == 2 ? a * b : a / b);
+  return from_acc<SPEC_T>(activate(KIND == 0 ? a + b : KIND == 1 ? a - b : KIND == 2 ? a * b : a / b));
 }
 
 __device__ __forceinline__ Pack<SPEC_T, WIDTH> load_row(const SPEC_T* x, long long stride) {

@@ -12,6 +12,9 @@ from gpucnn.limits import limits_of
 from gpucnn.specs import Spec
 
 FLOAT32_FIRST = ("float32", "float64", "float16", "bfloat16")
+CHECKED = ("float32", "float16", pytest.param("float64", marks=pytest.mark.all_cases))
+"""Dtypes that the check build runs: the races and bounds of float64 are those of float32, in the same text."""
+
 LIMITS = limits_of(90)
 
 ROUNDS_TO_INFINITY = {"float16": 65520.0, "bfloat16": 2.0**128 - 2.0**119, "float32": 2.0**128 - 2.0**103}

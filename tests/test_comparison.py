@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from planted.linear import DEFECTS
 from small_network import batch, compiled
 
-from gpucnn import Sequential, backends, save_weights, zoo
+from gpucnn import Sequential, backends, zoo
 from gpucnn.backends import Backend
 from gpucnn.backends.numpy_backend import NumpyBackend
 from gpucnn.cli import main
@@ -178,9 +178,7 @@ def test_the_command_reports_in_json_and_fails(monkeypatch, tmp_path):
 def test_a_run_folder_is_compared_with_its_own_weights(monkeypatch, tmp_path):
     (tmp_path / "run").mkdir()
     model = zoo.lenet5((32, 32, 1), activation="silu")
-    settings = {"model": "lenet5", "input_shape": [32, 32, 1], "classes": 10, "activation": "silu", "mean": 9.0,
-                "deviation": 2.0}  # fmt: skip
-    save_weights(model, tmp_path / "run" / "model.safetensors", settings)
+    model.save(tmp_path / "run" / "model.safetensors", {"input_shape": [32, 32, 1], "mean": 9.0, "deviation": 2.0})
     others = {"numpy": backends.get_backend("numpy"), "cuda": NumpyBackend()}
     monkeypatch.setattr("gpucnn.cli.compare.backends.get_backend", others.get)
     shown = run(tmp_path / "run", "--backends", "numpy,cuda", "--batch-size", 1)
@@ -194,7 +192,7 @@ def test_a_run_folder_is_compared_with_its_own_weights(monkeypatch, tmp_path):
         (("lenet5", "--backends", "numpy"), 2, "'numpy' is no list of two or more of numpy, cuda, emulated"),
         (("lenet5", "--backends", "numpy,numpy"), 2, "is no list of two or more"),
         (("lenet5", "--backends", "numpy,tpu"), 2, "is no list of two or more"),
-        (("nothing",), 1, "'nothing' is neither a model (lenet5) nor a run folder or weight file"),
+        (("nothing",), 1, "'nothing' is neither a model (lenet5, mnist_convnet) nor a run folder or model file"),
     ],
 )
 def test_wrong_arguments(arguments, code, message):

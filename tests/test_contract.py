@@ -22,7 +22,7 @@ from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Device
 from gpucnn.limits import limits_of
 from gpucnn.specs import LinearSpec, MatmulSpec, Spec
-from gpucnn.specs.optimizer import step_counts
+from gpucnn.specs.optimizer import elements_per_flag, step_counts
 from gpucnn.specs.rows import CURSORS
 
 METHODS = dict(inspect.getmembers(Backend, inspect.isfunction))
@@ -177,6 +177,7 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "scaled_cast_forward": lambda: (flat(s.source), a(2, dtype="float32"), 1),
         "fill_forward": lambda: (1.0,),
         "accumulate_update": lambda: (flat(), flat()),
+        "augment_forward": lambda: (a(*s.x_shape), state()),
         "dropout_forward": lambda: (flat(), state()),
         "dropout_backward_input": lambda: (flat(), state()),
         "reduce_forward": lambda: (a(s.outer, s.length, s.inner),),
@@ -185,6 +186,8 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
         "batch_norm_update": lambda: (*each(2), a(s.rows, s.channels), *each(2), a(s.rows, s.channels), *each(2)),
         "batch_norm_inference_forward": lambda: (a(s.rows, s.channels), *each(4)),
         "batch_norm_backward_operands": lambda: (a(s.rows, s.channels), a(s.rows, s.channels), *each(3)),
+        "concatenate_forward": lambda: ([a(s.rows, width) for width in s.widths],),
+        "concatenate_backward_input": lambda: (a(s.rows, s.width), 0),
         "softmax_forward": lambda: (a(s.rows, s.columns),),
         "softmax_backward_input": lambda: (a(s.rows, s.columns), a(s.rows, s.columns)),
         "cross_entropy_forward": lambda: of_rows(),
@@ -208,6 +211,12 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             a(3, dtype="float64"),
             a(),
             a(s.rows, s.classes),
+            a(s.rows, s.classes) if s.kind == "binary" else a(s.rows, dtype="int32"),
+        ),
+        "argmax_forward": lambda: (a(s.rows, s.columns),),
+        "confusion_update": lambda: (
+            a(s.classes, s.classes, dtype="int32"),
+            a(s.rows, dtype="int32"),
             a(s.rows, dtype="int32"),
         ),
         "sgd_update": lambda: (flat(), flat() if s.momentum else None, steps(), flat(), *tables(2)),
@@ -220,10 +229,20 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             flat(),
             flat("uint8"),
         ),
+        "squared_norm_forward": lambda: (*pieces(), a(s.groups + 1, dtype="int32")),
+        "clip_update": lambda: clipped(*pieces()),
     }
 
     def each(count: int) -> list[Any]:
         return [a(s.channels, dtype=s.acc_dtype) for _ in range(count)]
+
+    def pieces() -> tuple[Any, ...]:
+        each = s.pieces * elements_per_flag(s.dtype)
+        return a(each), a(s.pieces, dtype="uint8"), b.from_host(np.zeros((s.pieces, 3), np.int32))
+
+    def clipped(gradients: Any, flags: Any, table: Any) -> tuple[Any, ...]:
+        sums = None if s.kind == "value" else a(s.sums, dtype="float64")
+        return gradients, sums, flags, table, a(1, dtype="float64")
 
     def steps() -> Any:
         return a(step_counts(s.count), dtype="int32")
@@ -318,7 +337,7 @@ def with_batch(spec: Any, n: int) -> Any:
     "operation",
     ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "pool2d_forward", "pool2d_backward_input"]
     + ["conv_pool2d_forward", "conv_pool2d_backward_input", "conv_pool2d_backward_weight"]
-    + ["pad2d_forward", "pad2d_backward_input", "matmul_forward", "linear_backward_operands"],
+    + ["pad2d_forward", "pad2d_backward_input", "augment_forward", "matmul_forward", "linear_backward_operands"],
 )
 def test_the_last_smaller_batch_compiles_nothing_and_adds_alike(operation: str) -> None:
     """It reuses the full batch's plan; and had it come first, its sums would have been made in the same order."""

@@ -13,7 +13,17 @@ import gpucnn
 import gpucnn.functional as F
 from gpucnn import Sequential, Tensor, tensor, zoo
 from gpucnn.backends import Backend
-from gpucnn.layers import Activation, AveragePooling2D, Conv2D, Flatten, Layer, MaxPool2D, ReLU, ZeroPadding2D
+from gpucnn.layers import (
+    Activation,
+    AveragePooling2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Flatten,
+    Layer,
+    MaxPool2D,
+    ReLU,
+    ZeroPadding2D,
+)
 from gpucnn.layers.layer import Shape, surrounded
 from gpucnn.optimizers import SGD
 
@@ -36,6 +46,7 @@ FUSED: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
     "padding_in_front_of_same": (lambda: [ZeroPadding2D((1, 2)), conv(padding="same"), MaxPool2D(2, 2)], [3]),
     "padding_alone": (lambda: [ZeroPadding2D(1), conv(activation="tanh", strides=2), MaxPool2D(2)], [2]),
     "padding_in_front_of_softmax": (lambda: [ZeroPadding2D(1), conv(activation="softmax"), MaxPool2D(2)], [2]),
+    "padding_in_front_of_depthwise": (lambda: [ZeroPadding2D(1), DepthwiseConv2D((3, 2), 2, depth_multiplier=2)], [2]),
     "two_blocks": (lambda: [conv(), MaxPool2D(2), conv(4, padding="same"), MaxPool2D(3), Flatten()], [2, 2]),
     "pooling_of_an_activation_twice": (lambda: [conv(), MaxPool2D(2), Activation("relu"), MaxPool2D(2)], [2]),
 }
@@ -52,6 +63,7 @@ APART: dict[str, Callable[[], list[Layer]]] = {
     "strided": lambda: [conv(strides=2), MaxPool2D(2)],
     "dilated": lambda: [conv(dilation_rate=2), MaxPool2D(2)],
     "grouped": lambda: [conv(4, groups=2), MaxPool2D(2)],
+    "depthwise": lambda: [DepthwiseConv2D(3, activation="relu"), MaxPool2D(2)],
     "many_filters": lambda: [conv(65), MaxPool2D(2)],
     "large_window": lambda: [conv(), MaxPool2D((5, 4))],
     "no_pooling": lambda: [conv(), Flatten()],

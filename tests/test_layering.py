@@ -19,8 +19,8 @@ RANKS = (
     ("backends",),
     ("autograd", "mixed_precision", "parameters", "generator"),
     ("functional", "initializers", "schedules"),
-    ("layers", "losses", "metrics", "optimizers", "datasets"),
-    ("training",),
+    ("layers", "augment", "losses", "metrics", "optimizers", "datasets"),
+    ("training", "callbacks"),
     ("model",),
     ("zoo", "benchmarks", "explain", "comparison", "kernel_check", "cli"),
 )

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finite_differences import check_model_gradients
 
 import gpucnn
 import gpucnn.functional as F
-from gpucnn import Tensor, tensor
+from gpucnn import Sequential, Tensor, tensor
 from gpucnn.backends import Backend
 from gpucnn.layers import (
     ELU,
@@ -20,8 +21,11 @@ from gpucnn.layers import (
     BatchNormalization,
     Conv2D,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Layer,
     LeakyReLU,
     MaxPool2D,
@@ -51,6 +55,20 @@ CASES: dict[str, tuple[Callable[[], Layer], tuple[int, ...], Callable[[Any, Tens
         (5, 6, 4),
         lambda layer, x: F.conv2d(x, layer.weight, padding=((1, 0), (0, 1)), dilation=2, groups=2),
         4 * 2 * 2 * 2,
+    ),
+    "depthwise_conv2d": (
+        lambda: DepthwiseConv2D((3, 2), (2, 1), "same", 2, dilation_rate=(1, 2), activation="tanh"),
+        (5, 6, 3),
+        lambda layer, x: F.conv2d(
+            x, layer.weight, layer.bias, stride=(2, 1), padding="same", dilation=(1, 2), groups=3, activation="tanh"
+        ),
+        6 * 3 * 2 + 6,
+    ),
+    "depthwise_conv2d_of_one_channel": (
+        lambda: DepthwiseConv2D(2, use_bias=False, activation="silu"),
+        (5, 6, 1),
+        lambda layer, x: F.conv2d(x, layer.weight, activation="silu"),
+        4,
     ),
     "conv2d_softmax": (
         lambda: Conv2D(3, 1, activation="softmax"),
@@ -108,6 +126,20 @@ CASES: dict[str, tuple[Callable[[], Layer], tuple[int, ...], Callable[[Any, Tens
         lambda layer, x: F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False),
         0,
     ),
+    "global_max": (GlobalMaxPooling2D, (5, 6, 2), lambda layer, x: F.max_pool2d(x, (5, 6)).reshape(x.shape[0], 2), 0),
+    "global_max_kept": (
+        lambda: GlobalMaxPooling2D(keepdims=True),
+        (17, 16, 1),
+        lambda layer, x: F.max_pool2d(x, (17, 16)),
+        0,
+    ),
+    "global_average": (GlobalAveragePooling2D, (5, 6, 2), lambda layer, x: x.mean((1, 2)), 0),
+    "global_average_kept": (
+        lambda: GlobalAveragePooling2D(keepdims=True),
+        (1, 3, 4),
+        lambda layer, x: x.mean((1, 2), True),
+        0,
+    ),
     "padding": (lambda: ZeroPadding2D(((1, 0), (2, 3))), (2, 3, 1), lambda layer, x: F.pad2d(x, ((1, 0), (2, 3))), 0),
 }
 
@@ -136,12 +168,39 @@ def test_the_average_divides_by_the_pixels_of_the_image_as_keras_does(backend: B
     assert (AveragePooling2D(3, 1, "same")(ones).numpy() == 1.0).all()
 
 
+def test_depthwise_filters_are_a_convolution_of_each_channel_alone(backend: Backend) -> None:
+    """Channel c has the outputs c * depth_multiplier and those behind it, as in Keras."""
+    layer = DepthwiseConv2D(3, depth_multiplier=2, bias_initializer="ones")
+    x = images(2, 5, 6, 3)
+    y, w = layer(x).numpy(), layer.weight.numpy()
+    for c in range(3):
+        alone = F.conv2d(np.ascontiguousarray(x[..., c : c + 1]), w[2 * c : 2 * c + 2], np.ones(2, np.float32))
+        np.testing.assert_allclose(y[..., 2 * c : 2 * c + 2], alone.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_global_pooling_takes_the_whole_image(backend: Backend) -> None:
+    x = images(3, 5, 6, 4)
+    np.testing.assert_array_equal(GlobalMaxPooling2D()(x).numpy(), x.max((1, 2)))
+    mean = x.astype(np.float64).mean((1, 2))
+    np.testing.assert_allclose(GlobalAveragePooling2D()(x).numpy(), mean, rtol=1e-5, atol=1e-7)
+    assert GlobalAveragePooling2D(keepdims=True)(x).shape == GlobalMaxPooling2D(keepdims=True)(x).shape == (3, 1, 1, 4)
+
+
+@pytest.mark.parametrize("make", [GlobalMaxPooling2D, GlobalAveragePooling2D])
+def test_gradients_of_a_depthwise_network(backend: Backend, make: Callable[..., Layer]) -> None:
+    gpucnn.seed(0)
+    layers = [DepthwiseConv2D((3, 2), 2, "same", 2, activation="tanh"), Conv2D(3, 1), make(), Dense(2)]
+    check_model_gradients(Sequential(layers, dtype="float64"), images(3, 5, 6, 2).astype(np.float64))
+
+
 def test_names_of_keras() -> None:
     assert MaxPooling2D is MaxPool2D
-    names = ("Conv2D", "MaxPooling2D", "ZeroPadding2D", "Dense", "AveragePooling2D", "ReLU", "DepthwiseConv2D")
-    assert [snake_case(n) for n in names] == [
-        "conv2d", "max_pooling2d", "zero_padding2d", "dense", "average_pooling2d", "re_lu", "depthwise_conv2d",
-    ]  # fmt: skip
+    names = {
+        "Conv2D": "conv2d", "MaxPooling2D": "max_pooling2d", "ZeroPadding2D": "zero_padding2d", "Dense": "dense",
+        "AveragePooling2D": "average_pooling2d", "ReLU": "re_lu", "DepthwiseConv2D": "depthwise_conv2d",
+        "GlobalMaxPooling2D": "global_max_pooling2d",
+    }  # fmt: skip
+    assert {name: snake_case(name) for name in names} == names
 
 
 def test_weights_follow_keras_defaults(backend: Backend) -> None:
@@ -176,6 +235,11 @@ def test_initializers_may_be_chosen(backend: Backend) -> None:
         (lambda: Conv2D(4, 3, dilation_rate=0), "^Conv2D: dilation_rate must be"),
         (lambda: Conv2D(4, 3, groups=0), "^Conv2D: groups must be"),
         (lambda: Conv2D(4, 3, activation="swish"), "unknown activation 'swish'"),
+        *((lambda m=m: DepthwiseConv2D(3, depth_multiplier=m), "^DepthwiseConv2D: depth_mul") for m in (0, 1.5)),
+        (lambda: DepthwiseConv2D(0), "^DepthwiseConv2D: kernel_size must be an integer"),
+        (lambda: DepthwiseConv2D(3, 0), "^DepthwiseConv2D: strides must be an integer"),
+        (lambda: DepthwiseConv2D(3, padding="SAME"), "^DepthwiseConv2D: padding must be an"),
+        (lambda: DepthwiseConv2D(3, activation="swish"), "unknown activation 'swish'"),
         (lambda: Dense(0), "^Dense: units must be an integer from 1"),
         (lambda: Dense(3, "swish"), "unknown activation 'swish'"),
         (lambda: Activation("swish"), "unknown activation 'swish'"),
@@ -220,6 +284,14 @@ def test_s2_s3_refusals_at_construction(make: Callable[[], Layer], message: str)
             r"^Softmax: axis must be the last one, -1 or 2 for samples of shape \(5, 3\), got 1$",
         ),
         (BatchNormalization(1), (5, 3), r"^BatchNormalization: axis must be the last one, -1 or 2 for samples of"),
+        (DepthwiseConv2D(3), (5, 5), r"^DepthwiseConv2D: input must be images \(H, W, C\), got shape \(5, 5\)$"),
+        (DepthwiseConv2D(6), (5, 5, 2), "^conv2d: height of the output would be"),
+        (GlobalMaxPooling2D(), (5, 5), r"^GlobalMaxPooling2D: input must be images \(H, W, C\), got shape \(5, 5\)$"),
+        (
+            GlobalAveragePooling2D(),
+            (0, 5, 2),
+            r"^GlobalAveragePooling2D: input must be images .* got shape \(0, 5, 2\)$",
+        ),
         (MaxPool2D(6), (5, 5, 1), "^max pooling: height of the output would be"),
         (ZeroPadding2D(1), (5, 5), r"(input must be images|x must be \(N,).*, got shape"),
     ],

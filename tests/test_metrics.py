@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reference import metrics as reference
 
+import gpucnn
 import gpucnn.functional as F
-from gpucnn import Tensor, losses, metrics, tensor
-from gpucnn.backends import Backend
-from gpucnn.losses import Loss, SparseCategoricalCrossentropy
-from gpucnn.metrics import Totals
+from gpucnn import Sequential, Tensor, losses, metrics, tensor
+from gpucnn.backends import Backend, get_backend
+from gpucnn.layers import Dense
+from gpucnn.losses import BinaryCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy
+from gpucnn.metrics import TopKAccuracy, Totals
 
 
 def test_totals_weigh_batches_by_their_rows(backend: Backend) -> None:
@@ -98,10 +101,124 @@ def test_totals_refusals(backend: Backend, arguments: tuple[Any, Any, Any], mess
 
 
 def test_names_of_metrics() -> None:
-    assert metrics.check("acc") == ("acc",) and metrics.check(["accuracy"]) == ("accuracy",)
-    assert metrics.check(None) == metrics.check(()) == ()
-    with pytest.raises(ValueError, match="^unknown metric 'auc'; known: acc, accuracy, sparse_categorical_accuracy$"):
-        metrics.check(["acc", "auc"])
+    labels, binary = SparseCategoricalCrossentropy(), BinaryCrossentropy()
+    names = ["accuracy", "top_3_accuracy", "sparse_top_k_categorical_accuracy", "confusion_matrix"]
+    found = metrics.get(names, labels)
+    assert [m.name for m in found] == ["acc", "top_3_accuracy", "top_5_accuracy", "confusion_matrix"]
+    assert [m.k for m in found if isinstance(m, TopKAccuracy)] == [3, 5]
+    assert metrics.get("top_k", labels)[0].name == "top_5_accuracy"
+    assert [m.name for m in metrics.get("binary_accuracy", binary)] == ["acc"]
+    own = TopKAccuracy(2, "top_two")
+    assert metrics.get(own, labels) == (own,) and metrics.get(None, labels) == metrics.get((), labels) == ()
+
+
+@pytest.mark.parametrize(
+    "names, loss, message",
+    [
+        (
+            ["acc", "auc"],
+            SparseCategoricalCrossentropy(),
+            "^unknown metric 'auc'; known: acc, accuracy, sparse_categ.*",
+        ),
+        (
+            "top_0_accuracy",
+            SparseCategoricalCrossentropy(),
+            "^unknown metric 'top_0_accuracy'; known: .*top_<k>_accuracy",
+        ),
+        ([3], SparseCategoricalCrossentropy(), "^unknown metric 3; known"),
+        (["acc", "accuracy"], SparseCategoricalCrossentropy(), "^metric 'acc' is given twice$"),
+        ("accuracy", MeanSquaredError(), "^metric 'accuracy' has no meaning for the loss MeanSquaredError$"),
+        (
+            "binary_accuracy",
+            SparseCategoricalCrossentropy(),
+            "^metric 'binary_accuracy' has no meaning for the loss Sparse",
+        ),
+        (
+            "categorical_accuracy",
+            BinaryCrossentropy(),
+            "^metric 'categorical_accuracy' has no meaning for the loss Binary",
+        ),
+        ("confusion_matrix", BinaryCrossentropy(), "^metric 'confusion_matrix' has no meaning for the loss Binary"),
+    ],
+)
+def test_metrics_that_are_refused(names: Any, loss: Loss, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.get(names, loss)
+
+
+def test_top_k_needs_a_k() -> None:
+    with pytest.raises(ValueError, match="^TopKAccuracy: k must be an integer from 1 to 2147483647, got 0$"):
+        TopKAccuracy(0)
+    with pytest.raises(TypeError, match=r"^Metric does not define accumulator\(self, backend, classes\)$"):
+        metrics.Metric("own").accumulator(get_backend("numpy"), 3)
+
+
+# -- metrics of a model -----------------------------------------------------------------------------------------------
+ALL = ["acc", "top_2_accuracy", "confusion_matrix"]
+
+
+def classifier(loss: str = "sparse_categorical_crossentropy", wanted: Any = ALL) -> tuple[Sequential, Any, Any]:
+    """(model, samples, labels) of 23 samples and 4 classes."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 23)
+    x = (rng.standard_normal((23, 5)) + np.eye(4, 5)[y]).astype(np.float32)
+    gpucnn.seed(2)
+    model = Sequential([Dense(4, "softmax", input_shape=(5,))])
+    model.compile(gpucnn.optimizers.SGD(0.2), loss, wanted)
+    return model, x, y
+
+
+@pytest.mark.parametrize("form", ["labels", "one_hot", "soft"])
+def test_metrics_follow_the_targets(backend: Backend, form: str) -> None:
+    model, x, y = classifier("sparse_categorical_crossentropy" if form == "labels" else "categorical_crossentropy")
+    target = {"labels": y, "one_hot": np.eye(4)[y], "soft": 0.8 * np.eye(4)[y] + 0.05}[form]
+    result = model.evaluate(x, target, 5, return_dict=True)
+    p = model.predict(x)
+    expected = reference.confusion(y, np.array(reference.largest(p)), 4)
+    assert result["confusion_matrix"].dtype == np.int64 and result["confusion_matrix"].tolist() == expected
+    assert result["acc"] == reference.correct_rows(p, y) / 23 == np.trace(result["confusion_matrix"]) / 23
+    assert result["top_2_accuracy"] == reference.correct_rows(p, y, 2) / 23 and result["count"] == 23
+    loss, accuracy, top, confusion = model.evaluate(x, target, 5)
+    assert (loss, accuracy, top) == (result["loss"], result["acc"], result["top_2_accuracy"])
+    np.testing.assert_array_equal(confusion, result["confusion_matrix"])
+
+
+def test_binary_accuracy_counts_outputs(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((23, 5)).astype(np.float32), rng.integers(0, 2, (23, 3))
+    gpucnn.seed(2)
+    model = Sequential([Dense(3, "sigmoid", input_shape=(5,))])
+    model.compile("sgd", "binary_crossentropy", "accuracy")
+    right = reference.correct_elements(model.predict(x) - 0.5, t)
+    assert model.evaluate(x, t, 5)[1] == pytest.approx(right / 69, rel=1e-12)
+
+
+def test_histories_hold_every_metric_of_every_epoch(backend: Backend) -> None:
+    """Captured steps count as eager ones do: the sums are those of an evaluation where nothing is learned."""
+    model, x, y = classifier()
+    model.optimizer.learning_rate = 0.0
+    history = model.fit(x, y, 2, 2, verbose=0, validation_data=(x[:7], y[:7])).history
+    assert set(history) >= {*ALL, *(f"val_{name}" for name in ALL), "loss", "val_loss"}
+    whole, part = model.evaluate(x, y, return_dict=True), model.evaluate(x[:7], y[:7], return_dict=True)
+    for epoch in range(2):
+        for name in ALL:
+            np.testing.assert_array_equal(history[name][epoch], whole[name])
+            np.testing.assert_array_equal(history[f"val_{name}"][epoch], part[name])
+        assert history["loss"][epoch] == pytest.approx(whole["loss"], rel=1e-6)
+
+
+def test_rows_show_every_number_and_no_matrix(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    model, x, y = classifier()
+    history = model.fit(x, y, 8, 2, verbose=2).history
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.split() == ["epoch", "loss", "acc", "top_2_accuracy", "images/s", "seconds"]
+    assert {len(title)} == {len(row) for row in rows} and len(rows) == 2
+    assert float(rows[1].split()[3]) == pytest.approx(history["top_2_accuracy"][1], rel=1e-3)
+
+
+def test_totals_of_binary_targets_refuse_another_shape(backend: Backend) -> None:
+    with pytest.raises(ValueError, match=r"^totals: targets must have shape \(2, 3\), got \(2,\)$"):
+        Totals(backend).update(tensor(0.0), tensor(np.zeros((2, 3))), tensor(np.zeros(2)), "binary")
 
 
 def test_the_softmax_is_fused_with_the_loss(backend: Backend) -> None:
@@ -122,5 +239,7 @@ def test_losses_of_ones_own(backend: Backend) -> None:
     assert mean(tensor([1.0, 3.0]), None).item() == 2.0
     with pytest.raises(TypeError, match=r"^Loss does not define __call__\(self, prediction, target\)$"):
         Loss()(tensor(1.0), None)
+    with pytest.raises(TypeError, match=r"^Mean does not define per_sample\(self, prediction, target\)$"):
+        mean.weighted(tensor([1.0, 3.0]), None, tensor([1.0, 1.0]))
     with pytest.raises(TypeError, match=r"^Mean does not define prepare\(self, target, output_shape, count\)$"):
         mean.prepare([0], (3,), 1)

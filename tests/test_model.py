@@ -90,6 +90,27 @@ def test_a2_6_lenet_has_61706_parameters(backend: Backend) -> None:
             zoo.lenet5(shape)
 
 
+def test_mnist_convnet_has_34826_parameters(backend: Backend) -> None:
+    """As Keras's example has."""
+    model = zoo.mnist_convnet()
+    assert [sum(p.size for p in layer.parameters()) for layer in model.layers if layer.parameters()] == [
+        320, 18496, 16010,
+    ]  # fmt: skip
+    assert sum(p.size for p in model.parameters()) == 34826
+    assert [row[2] for row in model.rows()] == [
+        (26, 26, 32), (13, 13, 32), (11, 11, 64), (5, 5, 64), (1600,), (1600,), (10,),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="^max pooling: height of the output would be"):
+        zoo.mnist_convnet((9, 28, 1))
+
+
+def test_mnist_convnet_takes_other_images_activations_and_dropouts() -> None:
+    with gpucnn.use_backend("numpy"):
+        model = zoo.mnist_convnet((32, 30, 3), 4, activation="silu", dropout=0.25, dtype="float64")
+        assert model.predict(np.zeros((2, 32, 30, 3))).shape == (2, 4)
+        assert model.layers[0].activation == "silu" and model.layers[5].rate == 0.25 and model.dtype == "float64"
+
+
 # -- building -----------------------------------------------------------------------------------------------------
 def test_shapes_are_inferred_from_the_first_batch(backend: Backend) -> None:
     model = Sequential([Conv2D(2, 3), Flatten(), Dense(3)])

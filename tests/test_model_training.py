@@ -165,9 +165,14 @@ def test_fit_needs_compile_and_something_to_train(backend: Backend) -> None:
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"loss": "mse"}, ValueError, "^unknown loss 'mse'; known: sparse_categorical_crossentropy$"),
+        ({"loss": "hinge"}, ValueError, "^unknown loss 'hinge'; known: sparse_categorical_crossentropy, "),
         ({"loss": abs}, TypeError, "^loss must be a name or a Loss, got builtin_function_or_method$"),
         ({"optimizer": "lion"}, ValueError, "^unknown optimizer 'lion'"),
+        (
+            {"loss": "mse", "metrics": ["acc"]},
+            ValueError,
+            "^metric 'acc' has no meaning for the loss MeanSquaredError$",
+        ),
         ({"metrics": ["auc"]}, ValueError, "^unknown metric 'auc'; known: acc, accuracy"),
     ],
 )

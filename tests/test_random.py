@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,6 +87,8 @@ FAN_IN, FAN_OUT = 5 * 3 * 30, 5 * 3 * 40
         ("glorot_normal", 2 / (FAN_IN + FAN_OUT), math.inf),
         ("he_uniform", 2 / FAN_IN, math.sqrt(6 / FAN_IN)),
         ("he_normal", 2 / FAN_IN, math.inf),
+        ("lecun_uniform", 1 / FAN_IN, math.sqrt(3 / FAN_IN)),
+        ("lecun_normal", 1 / FAN_IN, math.inf),
     ],
 )
 def test_initializers_have_the_variance_of_the_papers(name: str, variance: float, limit: float) -> None:
@@ -104,10 +107,68 @@ def test_constants() -> None:
     rng = np.random.default_rng(0)
     assert (initializers.get("zeros")(rng, (2, 3)) == 0).all() and (initializers.get("ones")(rng, (2, 3)) == 1).all()
 
+    assert (initializers.Constant(-0.25)(rng, (2, 3)) == -0.25).all()
+    assert (initializers.get("constant")(rng, (2,)) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (4, 4), (5, 3, 3, 2), (40, 1, 3, 2), (1, 7)])
+def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
+    """W W^T, or W^T W where there are more outputs than inputs, is gain^2 times the identity."""
+    for gain in (1.0, 2.5):
+        drawn = initializers.Orthogonal(gain)(np.random.default_rng(1), shape)
+        w = drawn.reshape(shape[0], -1)
+        product = w @ w.T if len(w) <= w.shape[1] else w.T @ w
+        assert drawn.shape == shape
+        np.testing.assert_allclose(product, gain**2 * np.eye(len(product)), atol=1e-12)
+
+
+def test_orthogonal_matrices_are_uniform() -> None:
+    """Without the signs of R the first element would never be positive; its mean is 0, its variance 1 / n."""
+    rng = np.random.default_rng(2)
+    first = np.array([initializers.orthogonal(rng, (4, 4))[0, 0] for _ in range(2000)])
+    assert abs(first.mean()) < 4 * math.sqrt(0.25 / 2000) and first.var() == pytest.approx(0.25, rel=0.1)
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    for name in ("orthogonal", "lecun_normal", "glorot_uniform"):
+        one, two, other = (initializers.get(name)(np.random.default_rng(seed), (3, 4)) for seed in (5, 5, 6))
+        assert (one == two).all() and not (one == other).all()
+
+
+@pytest.mark.parametrize(
+    "make, error, message",
+    [
+        (lambda: initializers.Constant(math.inf), ValueError, "^Constant: value must be a finite number, got inf$"),
+        (lambda: initializers.Constant("1"), ValueError, "^Constant: value must be a finite number, got '1'$"),
+        (lambda: initializers.Orthogonal(0), ValueError, "^Orthogonal: gain must be a number above 0, got 0$"),
+        (
+            lambda: initializers.orthogonal(np.random.default_rng(0), (3,)),
+            ValueError,
+            r"^Orthogonal: the shape must have at least two axes, got \(3,\)$",
+        ),
+        (
+            lambda: initializers.get(initializers.HeNormal),
+            TypeError,
+            r"^initializer must be a name or an object, got the class; write HeNormal\(\)$",
+        ),
+        (
+            lambda: initializers.Initializer()(np.random.default_rng(0), (3,)),
+            TypeError,
+            r"^Initializer does not define __call__\(self, rng, shape\)$",
+        ),
+    ],
+)
+def test_initializers_that_make_no_sense(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
 
 def test_initializers_by_name_or_function() -> None:
     assert initializers.get(initializers.ones) is initializers.ones
+    assert initializers.get("he_uniform") == initializers.HeUniform() != initializers.HeNormal()
+    assert initializers.name_of(initializers.Orthogonal()) == "orthogonal"
+    assert initializers.name_of(initializers.Orthogonal(2.0)) is None
     with pytest.raises(
-        ValueError, match="^unknown initializer 'xavier'; known: zeros, ones, glorot_uniform, glorot_normal"
+        ValueError, match="^unknown initializer 'xavier'; known: zeros, ones, constant, glorot_uniform, gl"
     ):
         initializers.get("xavier")

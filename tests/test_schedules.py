@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpucnn import schedules
-from gpucnn.schedules import Cosine, Linear, OneCycle, Schedule, Step, WarmUp
+from gpucnn.schedules import Constant, Cosine, Linear, OneCycle, Schedule, Step, WarmUp
 
 STEPS = 50
 
@@ -28,6 +28,8 @@ FORMULAS: dict[str, tuple[Schedule, Callable[[int], float]]] = {
         lambda i: half_cosine(0.02, 0.2, i / 10) if i < 10 else half_cosine(0.2, 0.002, (i - 10) / 40),
     ),
     "warm_up": (WarmUp(Linear(0.2), share=0.2), lambda i: 0.02 * (i + 1) if i < 10 else 0.2 * (1 - (i - 10) / 40)),
+    "constant": (Constant(0.2), lambda i: 0.2),
+    "warm_up_to_constant": (WarmUp(Constant(0.2), share=0.2), lambda i: 0.02 * (i + 1) if i < 10 else 0.2),
 }
 
 
@@ -67,7 +69,7 @@ def test_the_ends_of_a_cycle_may_be_its_peak() -> None:
         (lambda: WarmUp(Linear(1.0), share=2), "^WarmUp: share must be a number from 0 to 1, got 2$"),
         (
             lambda: schedules.get("sine", 1.0),
-            "^unknown schedule 'sine'; known: constant, linear, cosine, step, one_cycle$",
+            "^unknown schedule 'sine'; known: constant, linear, cosine, step, one_cycle, warm_up$",
         ),
     ],
 )

@@ -200,6 +200,13 @@ class Nothing(Loss):
         raise ValueError("not this")
 
 
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "binary_crossentropy", "mse"])
+def test_losses_of_targets_that_are_no_labels(backend: Backend, loss: str) -> None:
+    model = Sequential([Dense(3, "sigmoid" if loss.startswith("binary") else "softmax", input_shape=(5,))])
+    model.compile("sgd", loss)
+    assert step_memory(model, 7).layout.nbytes > 7 * (5 + 3 + 3) * 4, "samples, targets, outputs"
+
+
 def test_refusals(backend: Backend) -> None:
     with pytest.raises(ValueError, match="^step_memory: the model is not built; "):
         step_memory(Sequential([Dense(3)]), 4)

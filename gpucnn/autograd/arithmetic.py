@@ -13,7 +13,8 @@ from gpucnn import dtypes
 from gpucnn.autograd import tape, tensors
 from gpucnn.backends import Backend
 from gpucnn.precision import precision_for
-from gpucnn.specs import BinarySpec, MatmulSpec, ReduceSpec, ScalarSpec
+from gpucnn.specs import ActivationSpec, BinarySpec, MatmulSpec, ReduceSpec, ScalarSpec
+from gpucnn.specs.base import default_slope
 
 if TYPE_CHECKING:
     from gpucnn.autograd.tensors import Tensor
@@ -60,13 +61,25 @@ def add(a: Any, b: Any) -> Tensor:
     """a + b with broadcasting; either may be a number."""
     if isinstance(b, _Number):
         return _scalar("add", a, float(b), lambda dy, targets: (dy,))
+    return add_activated(a, b, "linear")
+
+
+def add_activated(a: Any, b: Any, activation: str) -> Tensor:
+    """activation(a + b) with broadcasting, in one launch; the activation is one of FUSED_ACTIVATIONS."""
     x, y = _pair(a, b, "add")
     backend, x_shape, y_shape = x.backend, x.shape, y.shape
-    return tape.record(
-        _binary("add", backend, x.data, y.data),
-        (x, y),
-        lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape)),
-    )
+    total = backend.binary_forward(x.data, y.data, BinarySpec("add", x_shape, y_shape, x.dtype, activation))
+    if activation == "linear":
+        return tape.record(
+            total, (x, y), lambda dy, targets: (_sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape))
+        )
+    spec = ActivationSpec(activation, total.size, x.dtype, default_slope(activation))
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any]:
+        dy = backend.activation_backward_input(dy, total, spec)
+        return _sum_to(backend, dy, x_shape), _sum_to(backend, dy, y_shape)
+
+    return tape.record(total, (x, y), backward)
 
 
 def subtract(a: Any, b: Any) -> Tensor:

@@ -12,8 +12,9 @@ from weakref import ReferenceType, ref
 class Configured(Protocol):
     """Something that a captured step reads and its user may change between replays, without the graph's knowing."""
 
-    configuration: int
-    """Grows with every change."""
+    @property
+    def configuration(self) -> int:
+        """Another number after a change."""
 
     @property
     def label(self) -> str:

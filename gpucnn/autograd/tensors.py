@@ -25,11 +25,13 @@ class Tensor:
         data: the array of the backend; do not change it while a graph that used it awaits its backward pass.
         backend: where it lives and what computes with it.
         requires_grad: whether gradients flow to it.
-        logits: for a result of `softmax`, what it is the softmax of, so that a loss can start from there; else None.
+        logits: for a result of `softmax` or `sigmoid`, what it was computed from, so that a loss can start there; else
+            None.
+        squashed: which of the two made it, "softmax" or "sigmoid"; else None.
         grad: its gradient, an array of the backend, or None; filled by `backward` for tensors that no operation made.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "backend", "logits", "node", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_grad", "backend", "logits", "node", "requires_grad", "squashed")
     __array_priority__ = 1000
     __hash__ = object.__hash__
 
@@ -39,6 +41,7 @@ class Tensor:
         self.requires_grad = requires_grad
         self.node: tape.Node | None = None
         self.logits: Tensor | None = None
+        self.squashed: str | None = None
         self._grad: Any = None
 
     @property

@@ -9,7 +9,7 @@ and in `gpucnn.functional`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,10 +21,12 @@ from gpucnn.devices.device import Array, Graph
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
     CastSpec,
+    ConcatenateSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     DropoutSpec,
@@ -59,6 +61,10 @@ class Backend(TrainingContract):
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return an array of zeros; a launch where the backend launches, so it may be captured."""
+
+    def free_bytes(self) -> int | None:
+        """Return how much device memory may still be taken; None where arrays lie in host memory."""
+        return None
 
     @abstractmethod
     def from_host(self, host: np.ndarray) -> Array:
@@ -119,6 +125,18 @@ class Backend(TrainingContract):
     @abstractmethod
     def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
         """Return the names that `algorithm=` accepts for an operation, default first."""
+
+    def plan_record(self) -> dict[str, Any]:
+        """Return the backend's name and the plans that run by default, as JSON, for `pin_plans`."""
+        return {"backend": self.name, "plans": {}}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        """Run the plans of a record of this backend from now on, see Launcher.pin; those of another one say nothing.
+
+        ValueError: it is not of the form that `plan_record` returns.
+        """
+        if not isinstance(record.get("backend"), str) or not isinstance(record.get("plans"), Mapping):
+            raise ValueError(f"a record of plans needs a backend's name and its plans, got {record!r}")
 
     # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
     @abstractmethod
@@ -217,6 +235,10 @@ class Backend(TrainingContract):
         """Gradient of the unpadded images."""
 
     @abstractmethod
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        """Images changed by the random numbers that follow from `state`."""
+
+    @abstractmethod
     def matmul_forward(
         self,
         a: Array,
@@ -258,7 +280,7 @@ class Backend(TrainingContract):
 
     @abstractmethod
     def binary_forward(self, a: Array, b: Array, spec: BinarySpec, *, out: Array | None = None) -> Array:
-        """a (op) b, broadcast."""
+        """activation(a (op) b), broadcast."""
 
     @abstractmethod
     def scalar_forward(self, x: Array, value: float, spec: ScalarSpec, *, out: Array | None = None) -> Array:
@@ -304,6 +326,16 @@ class Backend(TrainingContract):
     @abstractmethod
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         """dy (outer, inner) spread over the middle axis: (outer, length, inner)."""
+
+    @abstractmethod
+    def concatenate_forward(self, parts: Sequence[Array], spec: ConcatenateSpec, *, out: Array | None = None) -> Array:
+        """The parts side by side, (rows, width)."""
+
+    @abstractmethod
+    def concatenate_backward_input(
+        self, dy: Array, place: int, spec: ConcatenateSpec, *, out: Array | None = None
+    ) -> Array:
+        """Gradient of the part at `place`, (rows, its width)."""
 
     @abstractmethod
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,8 +20,10 @@ from gpucnn.plans.linear import by_products
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BinarySpec,
     CastSpec,
+    ConcatenateSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     DropoutSpec,
@@ -34,6 +37,7 @@ from gpucnn.specs import (
     SoftmaxSpec,
     Spec,
 )
+from gpucnn.specs.concatenate import MAX_PARTS
 from gpucnn.specs.elementwise import MAX_AXES
 
 
@@ -73,6 +77,9 @@ class KernelBackend(NormalizationKernels):
             raise DeviceError("to_host: not possible while a step is prepared; a step only launches")
         return self.device.to_host(array)
 
+    def free_bytes(self) -> int | None:
+        return self.device.free_bytes()
+
     def copy(self, target: Array, source: Array) -> None:
         if not self.launcher.rehearsing:
             self.device.copy(target, source)
@@ -107,6 +114,14 @@ class KernelBackend(NormalizationKernels):
 
     def algorithms(self, operation: str, spec: Spec) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plan.name for plan in self.launcher.candidates(operation, spec)))
+
+    def plan_record(self) -> dict[str, Any]:
+        return {"backend": self.name, "plans": self.launcher.chosen()}
+
+    def pin_plans(self, record: Mapping[str, Any]) -> None:
+        super().pin_plans(record)
+        if record["backend"] == self.name:
+            self.launcher.pin(record["plans"])
 
     def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
         if out is None:
@@ -159,7 +174,8 @@ class KernelBackend(NormalizationKernels):
     def conv2d_backward_weight(
         self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
-        operands = {"dy": dy, "x": x, "N": spec.n}
+        weights = math.prod(spec.weight_shape)
+        operands = {"dy": dy, "x": x, "N": spec.n, "POSITIONS": spec.p * spec.q, "WEIGHTS": weights}
         return self._write(
             "conv2d_backward_weight",
             spec,
@@ -249,6 +265,11 @@ class KernelBackend(NormalizationKernels):
 
     def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
         return self._write("pad2d_backward_input", spec, "dx", out, spec.x_shape, {"dy": dy, "N": spec.n})
+
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        drawn = {"stream": spec.stream, "threshold": spec.threshold, "turn": spec.turn}
+        operands = {"x": x, "state": state, **drawn, "value": spec.value, "N": spec.n}
+        return self._write("augment_forward", spec, "y", out, spec.y_shape, operands)
 
     def matmul_forward(
         self,
@@ -381,6 +402,22 @@ class KernelBackend(NormalizationKernels):
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         operands = {"dy": dy, "factor": spec.factor, "OUTER": spec.outer, "LENGTH": spec.length, "INNER": spec.inner}
         return self._write("reduce_backward_input", spec, "dx", out, (spec.outer, spec.length, spec.inner), operands)
+
+    def concatenate_forward(self, parts: Sequence[Array], spec: ConcatenateSpec, *, out: Array | None = None) -> Array:
+        operands: dict[str, Any] = {"ROWS": spec.rows, "WIDTH": spec.width}
+        absent = MAX_PARTS - len(spec.widths)
+        for place, (part, width) in enumerate(
+            zip([*parts, *absent * [None]], (*spec.widths, *absent * (0,)), strict=True)
+        ):
+            operands |= {f"x{place}": part, f"WIDTH{place}": width}
+        return self._write("concatenate_forward", spec, "y", out, (spec.rows, spec.width), operands)
+
+    def concatenate_backward_input(
+        self, dy: Array, place: int, spec: ConcatenateSpec, *, out: Array | None = None
+    ) -> Array:
+        part = spec.widths[place]
+        operands = {"dy": dy, "ROWS": spec.rows, "WIDTH": spec.width, "FIRST": spec.first(place), "PART": part}
+        return self._write("concatenate_backward_input", spec, "dx", out, (spec.rows, part), operands)
 
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:
         return self._write(

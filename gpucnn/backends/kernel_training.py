@@ -10,8 +10,11 @@ from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
+    ArgmaxSpec,
     ArraySpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
+    ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
@@ -19,6 +22,7 @@ from gpucnn.specs import (
     MetricsSpec,
     SgdSpec,
     Spec,
+    SquaredNormSpec,
 )
 
 
@@ -26,10 +30,6 @@ class TrainingKernels(Backend):
     """The part of KernelBackend that runs the operations of a training step around the model's own."""
 
     launcher: Launcher
-
-    @abstractmethod
-    def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
-        """Return `out`, or a new array when there is none; ValueError when `out` has another shape."""
 
     @abstractmethod
     def _write(
@@ -45,6 +45,10 @@ class TrainingKernels(Backend):
         empty_sum: bool = False,
     ) -> Array:
         """Run an operation that writes one output called `name`."""
+
+    @abstractmethod
+    def _output(self, out: Array | None, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return `out`, or a new array when there is none; ValueError when `out` has another shape."""
 
     # -- losses ---------------------------------------------------------------------------------------------------
     def cross_entropy_forward(
@@ -179,17 +183,31 @@ class TrainingKernels(Backend):
             }
             self.launcher.run("gather_update", spec, operands)
 
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
+    def metrics_update(
+        self, totals: Array, loss: Array, logits: Array | None, targets: Array | None, spec: MetricsSpec
+    ) -> None:
         if spec.rows:
             operands = {
                 "totals": totals,
                 "loss": loss,
                 "logits": logits,
-                "labels": labels,
+                "targets": targets,
                 "ROWS": spec.rows,
                 "CLASSES": spec.classes,
+                "TOP": spec.top,
             }
             self.launcher.run("metrics_update", spec, operands)
+
+    def argmax_forward(self, x: Array, spec: ArgmaxSpec, *, out: Array | None = None) -> Array:
+        y = self._output(out, (spec.rows,), "int32")
+        if spec.rows:
+            self.launcher.run("argmax_forward", spec, {"y": y, "x": x, "ROWS": spec.rows, "COLUMNS": spec.columns})
+        return y
+
+    def confusion_update(self, counts: Array, labels: Array, predicted: Array, spec: ConfusionSpec) -> None:
+        if spec.rows and spec.classes:
+            operands = {"counts": counts, "labels": labels, "predicted": predicted}
+            self.launcher.run("confusion_update", spec, {**operands, "ROWS": spec.rows, "CLASSES": spec.classes})
 
     # -- optimizers -----------------------------------------------------------------------------------------------
     def sgd_update(
@@ -268,3 +286,28 @@ class TrainingKernels(Backend):
                 "INTERVAL": spec.interval,
             }
             self.launcher.run("loss_scale_update", spec, operands)
+
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        sums = self._output(out, (spec.groups,), spec.acc_dtype)
+        if spec.pieces and spec.groups:
+            operands = {"sums": sums, "gradients": gradients, "flags": flags, "pieces": pieces, "bounds": bounds}
+            self.launcher.run("squared_norm_forward", spec, operands)
+        elif spec.groups:
+            self.fill_forward(0.0, ArraySpec(spec.groups, spec.acc_dtype), out=sums)
+        return sums
+
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        if spec.pieces:
+            operands = {"gradients": gradients, "sums": sums, "flags": flags, "pieces": pieces, "limit": limit}
+            self.launcher.run("clip_update", spec, {**operands, "SUMS": spec.sums})

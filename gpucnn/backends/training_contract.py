@@ -10,13 +10,17 @@ from abc import ABC, abstractmethod
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
+    ArgmaxSpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
+    ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
     LossScaleSpec,
     MetricsSpec,
     SgdSpec,
+    SquaredNormSpec,
 )
 
 
@@ -107,8 +111,18 @@ class TrainingContract(ABC):
         """
 
     @abstractmethod
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        """totals += [loss * rows, correct rows, rows]; loss has shape ()."""
+    def metrics_update(
+        self, totals: Array, loss: Array, logits: Array | None, targets: Array | None, spec: MetricsSpec
+    ) -> None:
+        """totals += [loss * rows, correct, rows]; loss has shape (), the others are None where nothing is counted."""
+
+    @abstractmethod
+    def argmax_forward(self, x: Array, spec: ArgmaxSpec, *, out: Array | None = None) -> Array:
+        """The first place of each row's largest element, int32 (rows,); -1 for a row with NaN."""
+
+    @abstractmethod
+    def confusion_update(self, counts: Array, labels: Array, predicted: Array, spec: ConfusionSpec) -> None:
+        """counts[label, predicted] += 1 for every row, all int32."""
 
     # -- optimizers -----------------------------------------------------------------------------------------------
     @abstractmethod
@@ -154,3 +168,22 @@ class TrainingContract(ABC):
         spec: LossScaleSpec,
     ) -> None:
         """Write `active`, the flags of the step to come, and change the loss scale as finite gradients allow."""
+
+    @abstractmethod
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """Sum of the squares of each group of a buffer's gradients, float64 (groups,)."""
+
+    @abstractmethod
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        """Bring a buffer's gradients within the limit; `sums` of squares are None for the kind "value"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def _definitions(ctx: click.Context, parameter: click.Parameter, value: tuple[st
     "--launch", "description", type=click.Path(path_type=Path),
     help="Description of one launch: .py, .json, or .toml (Python 3.11).",
 )  # fmt: skip
+@click.option("--entry", help="Which kernel: its name, of a template with arguments: 'scale<float>'.")
 @click.option(
     "--arch", "architectures", default="sm_80,sm_90", show_default=True, callback=_architectures,
     help="Architectures to compile for, between commas; the launch runs as on the first.",
@@ -63,9 +64,9 @@ def _definitions(ctx: click.Context, parameter: click.Parameter, value: tuple[st
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--example", is_flag=True, help=f"Write {EXAMPLE[0]} and {EXAMPLE[1]} here to start from.")
 @click.pass_context
-def command(ctx: click.Context, kernel: Path | None, description: Path | None, architectures: list[str],
-            macros: dict[str, str], order: str, seed: int, ignore: tuple[str, ...], timeout: float, as_json: bool,
-            example: bool) -> None:  # fmt: skip
+def command(ctx: click.Context, kernel: Path | None, description: Path | None, entry: str | None,
+            architectures: list[str], macros: dict[str, str], order: str, seed: int, ignore: tuple[str, ...],
+            timeout: float, as_json: bool, example: bool) -> None:  # fmt: skip
     """Compile KERNEL.cu for real architectures, and run one launch of it in an emulator that reports its faults.
 
     Reported are races with both lines and threads, accesses out of bounds or misaligned, reads of what nothing wrote,
@@ -80,7 +81,9 @@ def command(ctx: click.Context, kernel: Path | None, description: Path | None, a
     if kernel is None:
         raise click.UsageError("give a kernel file, or --example to start from one")
     launch = None if description is None else read_launch(description)
-    source = read_kernel(kernel, {**(launch.macros if launch else {}), **macros})
+    if launch is not None and entry is not None:
+        launch = replace(launch, entry=entry)
+    source = read_kernel(kernel, {**(launch.macros if launch else {}), **macros}, launch.entry if launch else entry)
     missing = nvrtc.available()
     if missing is not None and launch is None:
         raise DeviceError(f"{kernel.name} is not compiled, and there is no --launch to run: {missing}")
@@ -101,7 +104,7 @@ def command(ctx: click.Context, kernel: Path | None, description: Path | None, a
 
 def _run(source: KernelSource, launch: Launch, arch: str, order: str, seed: int, ignore: tuple[str, ...],
          timeout: float) -> list[Finding]:  # fmt: skip
-    chosen = Launch(**{**vars(launch), "ignore": (*launch.ignore, *ignore)})
+    chosen = replace(launch, ignore=(*launch.ignore, *ignore))
     capability = int(re.sub(r"\D", "", arch))
     orders = ORDERS if order == "all" else (order,)
     return run_checked(source, chosen, orders=orders, capability=capability, timeout=timeout, seed=seed)
@@ -121,6 +124,15 @@ def _print_compiled(source: KernelSource, compiled: list[Compilation], missing: 
     if missing is not None:
         click.echo(f"registers and spills not shown: {missing}")
         return
+    broken: dict[tuple[str, ...], list[str]] = {}
+    for compilation in compiled:
+        if compilation.errors:
+            broken.setdefault(compilation.errors, []).append(compilation.arch)
+    for errors, architectures in broken.items():
+        click.echo(f"{source.file} does not compile for {', '.join(architectures)}:")
+        click.echo("\n".join(f"  {line}" for line in errors))
+    if broken and all(compilation.errors for compilation in compiled):
+        return
     width = max(len("entry"), *(len(name) for name in source.entries))
     click.echo(f"{'arch':<8}{'entry':<{width}}  registers  spill bytes  shared bytes  stack bytes")
     for compilation in compiled:
@@ -130,9 +142,7 @@ def _print_compiled(source: KernelSource, compiled: list[Compilation], missing: 
                 f"{compilation.arch:<8}{entry.entry:<{width}}  {entry.registers:>9}  {spills:>11}  "
                 f"{entry.shared_bytes:>12}  {entry.stack_bytes:>11}"
             )
-        if compilation.errors:
-            click.echo(f"{compilation.arch:<8}does not compile:")
-        for line in (*compilation.errors, *compilation.warnings):
+        for line in compilation.warnings:
             click.echo(f"  {line}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,9 @@ import numpy as np
 
 from gpucnn import backends
 from gpucnn.backends.kernel_backend import KernelBackend
-from gpucnn.cli.evaluate import load_trained
 from gpucnn.cli.images import model_input
-from gpucnn.cli.options import MODELS
+from gpucnn.cli.models import builder
 from gpucnn.comparison import BACKWARD, FORWARD, Difference, compare, first_excessive
-from gpucnn.errors import CheckpointError
-from gpucnn.model import Sequential
 
 
 def _backends(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
@@ -27,37 +24,6 @@ def _backends(ctx: click.Context, parameter: click.Parameter, value: str) -> lis
     if unknown or len(set(names)) != len(names) or len(names) < 2:
         raise click.BadParameter(f"{value!r} is no list of two or more of {', '.join(backends.NAMES)}")
     return names
-
-
-def builder(model: str) -> tuple[Callable[[], Sequential], dict[str, Any] | None]:
-    """Return what builds a compiled model on the backend in use, and the settings of its weight file if it has one.
-
-    Args:
-        model: a name of `MODELS`, a run folder or a weight file.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    if model in MODELS:
-
-        def build() -> Sequential:
-            made = MODELS[model]()
-            made.compile()
-            return made
-
-        return build, None
-    path = Path(model)
-    if not path.exists():
-        raise CheckpointError(f"{model!r} is neither a model ({', '.join(MODELS)}) nor a run folder or weight file")
-
-    def load() -> Sequential:
-        loaded, _ = load_trained(path)
-        if not isinstance(loaded, Sequential):
-            raise CheckpointError(f"{path} holds no Sequential")
-        return loaded
-
-    with backends.use_backend("numpy"):
-        return load, load_trained(path)[1]
 
 
 @click.command(name="compare")
@@ -70,7 +36,7 @@ def builder(model: str) -> tuple[Callable[[], Sequential], dict[str, Any] | None
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, images and labels.")
 @click.option(
     "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Images to take instead of random ones: .npy or IDX.",
+    help="Images to take instead of random ones: a picture, .npy or IDX.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -78,7 +44,7 @@ def command(ctx: click.Context, model: str, names: list[str], batch_size: int, s
             as_json: bool) -> None:  # fmt: skip
     """Run a training step of MODEL on several backends and find the first layer that differs.
 
-    MODEL is a model's name, a run folder or a weight file. Each layer gets the input, and the gradient of its output,
+    MODEL is a model's name, a run folder or a model file. Each layer gets the input, and the gradient of its output,
     that the first backend computed, so that it answers for its own error alone. Allowed is what rounding explains: the
     tolerance of the operations' longest sums, as a fraction of an array's largest value. A layer that
     differs by more is marked with ! and makes the exit code 1.

@@ -42,7 +42,7 @@ def command() -> None:
 @data_dir_option
 @_json_option
 def list_command(data_dir: Path | None, as_json: bool) -> None:
-    """Say of each data set where it is, or how large its download is."""
+    """Say where each data set is."""
     rows = [_row(collection, data_dir) for collection in COLLECTIONS.values()]
     if as_json:
         click.echo(json.dumps(rows))
@@ -50,7 +50,7 @@ def list_command(data_dir: Path | None, as_json: bool) -> None:
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         if row["folder"] is None:
-            state = f"not found; its download has {row['download_bytes']:,} bytes"
+            state = f"not found; `gpucnn data download {row['name']}` fetches {row['download_bytes']:,} bytes"
         else:
             state = f"{row['bytes']:,} bytes in {row['folder']}"
         click.echo(f"{row['name']:<{width}}  {state}")
@@ -75,13 +75,15 @@ def _row(collection: Collection, data_dir: Path | None) -> dict[str, Any]:
 @_json_option
 @click.pass_context
 def verify_command(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
-    """Check the structure and the SHA-256 of each file of data sets, by default of all that are found.
+    """Check each file of data sets.
 
+    Looks at the structure and the SHA-256, without NAME of all data sets that are found.
     The exit code is 1 when a file is missing, damaged, or not the published one.
     """
     chosen = names or tuple(name for name, collection in COLLECTIONS.items() if _row(collection, data_dir)["folder"])
     if not chosen:
-        raise DataError("no data set was found to verify; `gpucnn data download NAME` gets one")
+        where = data_dir or mnist.COLLECTION.home().parent
+        raise DataError(f"no data set was found in {where}; `gpucnn data download NAME` gets one")
     findings = [(name, finding) for name in chosen for finding in COLLECTIONS[name].examine(data_dir)]
     if as_json:
         rows = [
@@ -111,7 +113,10 @@ def _after(note: str) -> str:
 @data_dir_option
 @_json_option
 def download_command(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
-    """Fetch what is missing of data sets; files that are there are checked, never replaced."""
+    """Fetch what is missing of data sets.
+
+    Files that are there are checked, and never replaced.
+    """
     rows = []
     for name in names:
         for path, fetched in COLLECTIONS[name].download(data_dir):

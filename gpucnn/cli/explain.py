@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from gpucnn.backends import get_backend
 from gpucnn.cli.options import backend_option
@@ -97,7 +98,7 @@ def conv(image: str | None, weight: str | None, example: str | None, stride: Any
     """Trace a convolution: a window of the input, times the filter, added up."""
     matrices = EXAMPLES[example or "image"]
     operation = Convolution(
-        read_matrix(image or matrices.input, "--input"), _filter(weight, matrices.filter),
+        read_matrix(matrices.input if image is None else image, "--input"), _filter(weight, matrices.filter),
         stride=stride, padding=padding, dilation=dilation, flip=flip,
     )  # fmt: skip
     _explain(operation, "output", None, position, every, lang, as_json)
@@ -142,8 +143,10 @@ def backward(kind: str, of: str, image: str | None, weight: str | None, example:
     matrices = EXAMPLES[example or ("image" if kind == "conv" else "pooling")]
     operation: Convolution | Pooling
     if kind == "conv":
+        if click.get_current_context().get_parameter_source("window") is not ParameterSource.DEFAULT:
+            raise click.UsageError("--window goes with poolings; a convolution's is its --filter")
         operation = Convolution(
-            read_matrix(image or matrices.input, "--input"), _filter(weight, matrices.filter),
+            read_matrix(matrices.input if image is None else image, "--input"), _filter(weight, matrices.filter),
             stride=1 if stride is None else stride, padding=padding, dilation=dilation, flip=flip,
         )  # fmt: skip
     else:
@@ -160,13 +163,13 @@ def backward(kind: str, of: str, image: str | None, weight: str | None, example:
 
 
 def _filter(given: str | None, example: str) -> np.ndarray:
-    if not (given or example):
+    if given is None and not example:
         raise click.UsageError("this example has no filter: give --filter")
-    return read_matrix(given or example, "--filter")
+    return read_matrix(example if given is None else given, "--filter")
 
 
 def _pooling(kind: str, image: str | None, example: str, window: Any, **settings: Any) -> Pooling:
-    return Pooling(kind, read_matrix(image or example, "--input"), window, **settings)
+    return Pooling(kind, read_matrix(example if image is None else image, "--input"), window, **settings)
 
 
 def _gradient(given: str, shape: tuple[int, int]) -> np.ndarray:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from gpucnn import __version__
 from gpucnn.errors import GpucnnError
 
-_COMMANDS = ("train", "evaluate", "data", "explain", "compare", "check", "kernels", "bench", "info")
+_COMMANDS = ("train", "evaluate", "predict", "data", "explain", "compare", "check", "kernels", "bench", "info")
 """Each a module of this folder, in the order of the help."""
 
 
@@ -40,11 +41,25 @@ class _Commands(click.Group):
             sys.exit(130)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, without the place in the library that gave it."""
+    click.echo(f"Warning: {message}", err=True)
+
+
 @click.command(cls=_Commands, context_settings={"auto_envvar_prefix": "GPUCNN", "help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.option("--verbose", is_flag=True, help="Log what is chosen and why, on stderr.")
 @click.version_option(__version__, package_name="gpucnn")
 def main(traceback: bool, verbose: bool) -> None:
     """Convolutional networks on CUDA kernels of their own."""
+    click.get_current_context().with_resource(warnings.catch_warnings())
+    warnings.showwarning = _show_warning
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)

@@ -12,12 +12,15 @@ import numpy as np
 from gpucnn import backends, zoo
 from gpucnn.cli.data import data_dir_option
 from gpucnn.datasets import cifar10, digits, fashion_mnist, mnist
+from gpucnn.model import Sequential
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
-MODELS = {"lenet5": zoo.lenet5}
-"""Builders of the models that commands know, by name; they take (input_shape, classes)."""
+MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": zoo.lenet5, "mnist_convnet": zoo.mnist_convnet}
+"""Builders of the models that commands know, by name; they take (input_shape, classes, activation=…)."""
+FIELDS = {"lenet5": (32, 32)}
+"""(height, width) that images are centred on for a model; the others take them as large as they are."""
 
 
 def backend_option(command: F) -> F:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpucnn.cache import cache_directory
+from gpucnn.cache import cache_directory, is_temporary
 from gpucnn.datasets.fetch import RemoteFile, fetch
 from gpucnn.errors import DataError
 
@@ -98,8 +98,7 @@ class Collection(ABC):
                 return found
             sought.append(f"{folder} ({self._state(folder)})")
         raise DataError(
-            f"{self.name}: expected {self.contents}; looked in {', '.join(sought)}; put it in "
-            f"{self.home(data_dir)}, or give the folder as data_dir or in {DATA_DIRECTORY_VARIABLE}"
+            f"{self.name}: expected {self.contents}; looked in {', '.join(sought)}; {self._advice(data_dir)}"
         )
 
     def obtain(self, data_dir: str | os.PathLike[str] | None, download: bool | None) -> list[Path]:
@@ -119,7 +118,7 @@ class Collection(ABC):
             if not wanted:
                 raise
             try:
-                self.download(data_dir)
+                self._fetch(data_dir, "")
             except DataError as failed:
                 raise DataError(f"{missing}; downloading failed: {failed}") from failed
         return self.find(data_dir)
@@ -131,8 +130,18 @@ class Collection(ABC):
             Each file's path, and whether it was fetched.
 
         Raises:
-            DataError: a file there is not the published one (nothing is replaced), or no mirror serves it.
+            DataError: a file there is not the published one (nothing is replaced); no mirror serves one (the message
+                says what to put where by hand); no folder was given, and the cache will not outlive the process.
         """
+        if self._ends_with_the_process(data_dir):
+            raise DataError(
+                f"{self.name}: the cache cannot be written, so nothing would be left of a download; "
+                f"give a folder as data_dir (--data-dir) or in {DATA_DIRECTORY_VARIABLE}"
+            )
+        return self._fetch(data_dir, f"; by hand: expected {self.contents}; {self._advice(data_dir)}")
+
+    def _fetch(self, data_dir: str | os.PathLike[str] | None, advice: str) -> list[tuple[Path, bool]]:
+        """Do what `download` says; `advice` follows what mirrors answered."""
         complete = (folder for folder in self._folders(data_dir) if self.locate(folder) is not None)
         folder = next(complete, None) or self.home(data_dir)
         results = []
@@ -140,7 +149,10 @@ class Collection(ABC):
             path = self.held(folder, file)
             if path is None:
                 _log.info("downloading %s of %s to %s", file.name, self.name, folder)
-                results.append((fetch(file, self.mirrors, folder, partial(self.check, file)), True))
+                try:
+                    results.append((fetch(file, self.mirrors, folder, partial(self.check, file)), True))
+                except DataError as error:
+                    raise DataError(f"{error}{advice}") from error
                 continue
             try:
                 self.check(file, path)
@@ -152,6 +164,14 @@ class Collection(ABC):
     def home(self, data_dir: str | os.PathLike[str] | None = None) -> Path:
         """Return the folder that downloads go to: named like the data set, in the first root that is searched."""
         return next(self._roots(data_dir)) / self.name
+
+    def _advice(self, data_dir: str | os.PathLike[str] | None) -> str:
+        """Say where files that a user gets by other means belong."""
+        named = f"give the folder as data_dir (--data-dir) or in {DATA_DIRECTORY_VARIABLE}"
+        return named if self._ends_with_the_process(data_dir) else f"put it in {self.home(data_dir)}, or {named}"
+
+    def _ends_with_the_process(self, data_dir: str | os.PathLike[str] | None) -> bool:
+        return data_dir is None and not os.environ.get(DATA_DIRECTORY_VARIABLE) and is_temporary()
 
     def _folders(self, data_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
         for root in self._roots(data_dir):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import secrets
 import sys
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ TIMEOUT_SECONDS = 30.0
 SLOWEST_BYTES_PER_SECOND = 2**14
 """A server that stays below this rate, after TIMEOUT_SECONDS of grace, is given up."""
 _CHUNK = 2**18
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def fetch(file: RemoteFile, mirrors: Sequence[str], folder: Path, check: Callabl
             except DataError as error:
                 # The name under which it was checked means nothing to a reader.
                 reasons.append(f"{mirror} ({str(error).removeprefix(f'{partial}: ')})")
+                _log.info("%s was not served by %s", file.name, reasons[-1])
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
@@ -98,9 +102,11 @@ def fetch(file: RemoteFile, mirrors: Sequence[str], folder: Path, check: Callabl
 
 def _receive(url: str, file: RemoteFile, target: Path) -> None:
     """Write what a server sends to a file; DataError for whatever keeps it from being complete."""
+    chunks = _chunks(url, file)
     with open(target, "xb") as sink:
+        first = next(chunks, b"")  # of a server that does not answer no progress is shown
         with _progress(file) as advance:
-            for chunk in _chunks(url, file):
+            for chunk in chain([first], chunks):
                 sink.write(chunk)
                 advance(len(chunk))
         sink.flush()
@@ -128,7 +134,8 @@ def _chunks(url: str, file: RemoteFile) -> Iterator[bytes]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(_reason(error)) from error
     if announced is not None and announced != str(received):
-        raise DataError(f"expected {announced} bytes as announced, found {received:,}: the connection dropped")
+        size = f"{int(announced):,}" if announced.isdecimal() else announced
+        raise DataError(f"expected {size} bytes as announced, found {received:,}: the connection dropped")
 
 
 def _reason(error: Exception) -> str:

@@ -58,6 +58,15 @@ def image_folder(
             broken picture, one of more than 8 bits a channel, pictures of different sizes without `size`, or more than
             `max_bytes`. The message names the file.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as root:
+    ...     for name, grey in (("dark", 20), ("light", 230)):
+    ...         (Path(root) / name).mkdir()
+    ...         written = (Path(root) / name / "a.pgm").write_bytes(b"P5 3 2 255\\n" + bytes([grey] * 6))
+    ...     images, labels, names = image_folder(root, color_mode="grayscale")
+    >>> images.shape, labels.tolist(), names
+    ((2, 2, 3, 1), [0, 1], ['dark', 'light'])
+
     Source: the layout of Keras's `image_dataset_from_directory` and torchvision's `ImageFolder`.
     """
     if color_mode not in COLOR_MODES:
@@ -67,16 +76,15 @@ def image_folder(
             f"image_folder: interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}"
         )
     wanted = None if size is None else pair(size, "image_folder: size", 1)
-    pillow = _pillow()
+    _pillow()
     root = Path(path)
     class_names = [entry.name for entry in _entries(root) if entry.is_dir()]
     if not class_names:
         raise DataError(f"{root}: expected a folder for each class, found none")
     files = [(label, file) for label, name in enumerate(class_names) for file in _pictures(root / name)]
-    resample = pillow.Resampling[interpolation.upper()]
     images = np.empty((0, 0, 0, 0), np.uint8)
     for index, (_, file) in enumerate(files):
-        pixels = _read(pillow, file, *COLOR_MODES[color_mode], wanted, resample)
+        pixels = read_picture(file, color_mode, wanted, interpolation)
         if index == 0:
             needed = len(files) * math.prod(pixels.shape)
             if needed > max_bytes:
@@ -117,16 +125,19 @@ def _pictures(folder: Path) -> Iterator[Path]:
         yield file
 
 
-def _read(
-    pillow: Any, file: Path, mode: str, channels: int, size: tuple[int, int] | None, resample: Any
+def read_picture(
+    file: Path, color_mode: str, size: tuple[int, int] | None = None, interpolation: str = "bilinear"
 ) -> NDArray[np.uint8]:
+    """Return the pixels of one picture, uint8 (H, W, C); arguments and errors as `image_folder`."""
+    pillow = _pillow()
+    mode, channels = COLOR_MODES[color_mode]
     try:
         with pillow.open(file, formats=_FORMATS) as picture:
             if picture.mode not in _EIGHT_BITS:
                 raise DataError(f"{file}: expected at most 8 bits a channel, found Pillow's mode {picture.mode}")
             converted = picture.convert(mode)
         if size is not None and converted.size != size[::-1]:
-            converted = converted.resize(size[::-1], resample)
+            converted = converted.resize(size[::-1], pillow.Resampling[interpolation.upper()])
         return np.asarray(converted, np.uint8).reshape(converted.height, converted.width, channels)
     # What Pillow's decoders raise for broken files, and for pictures too large to be meant.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:

@@ -34,6 +34,11 @@ class Preparation:
         """Return the preparation that fits a training set, uint8 (N, H, W) or (N, H, W, C)."""
         return cls(size, float(images.mean(dtype=np.float64)), float(images.std(dtype=np.float64)))
 
+    @property
+    def background(self) -> float:
+        """What a pixel of 0 becomes."""
+        return float((np.float32(0) - np.float32(self.mean)) / np.float32(self.deviation))
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return uint8 images (N, H, W) as float32 (N, *size, 1), or (N, H, W, C) as (N, *size, C).
 

@@ -68,6 +68,10 @@ class Device(ABC):
         """Return what `empty` does, for work beside a step: no allocation log records it. Not during capture."""
         raise DeviceError(f"the {self.name} device has no memory for work beside a step")
 
+    def free_bytes(self) -> int | None:
+        """Return how much device memory may still be taken; None where arrays lie in host memory."""
+        return None
+
     @abstractmethod
     def to_device(self, host: np.ndarray) -> Array:
         """Copy a host array to the device, C-contiguous in native byte order. Refused during capture."""

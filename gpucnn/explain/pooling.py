@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from gpucnn.backends import Backend
-from gpucnn.explain.trace import Cell, Position, Trace, require_agreement, terms_of
+from gpucnn.explain.trace import Cell, Position, Term, Trace, require_agreement, terms_of
 from gpucnn.specs import Pool2dSpec
 
 
@@ -62,12 +63,12 @@ class Pooling:
         cells = [self._pixel(place) for place in sorted(self.reads(position)) if self._inside(place)]
         if not cells:
             raise ValueError(f"explain: the window of output {position} lies in the padding alone")
-        terms = terms_of((cell, None) for cell in cells)
         if self.kind == "average":
-            divisor = self._divisor(position)
+            terms, divisor = terms_of((cell, None) for cell in cells), self._divisor(position)
             return Trace("output", position, terms, terms[-1].total / divisor, divisor=divisor)
-        chosen = self._chosen(cells)
-        return Trace("output", position, terms, cells[chosen].value, chosen=chosen)
+        best = accumulate((cell.value for cell in cells), max if self.kind == "max" else min)
+        terms = tuple(Term(cell, None, cell.value, so_far) for cell, so_far in zip(cells, best, strict=True))
+        return Trace("output", position, terms, terms[-1].total, chosen=self._chosen(cells))
 
     def input_gradient(self, position: Position, dy: np.ndarray) -> Trace:
         """Write out dx[h, w]: of every window that holds the pixel, its gradient times 1 or 0 as it was chosen or not,

@@ -38,7 +38,7 @@ class Term:
     Attributes:
         left, right: what is multiplied; right is None where a term is one element.
         product: of them.
-        total: of this term and all before it.
+        total: of this term and all before it; of max- and min-pooling the largest or smallest of these.
     """
 
     left: Cell

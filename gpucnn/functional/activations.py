@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -59,9 +59,38 @@ def activation(x: Any, name: str | None, *, negative_slope: float = 0.01, alpha:
     if spec.kind == "linear":
         return t
     backend = t.backend
-    y = backend.activation_forward(t.data, spec)
+    y = Deferred(t.shape, t.dtype, lambda: backend.activation_forward(t.data, spec))
+    if spec.kind != "sigmoid" or not is_deferring():
+        y.array()
     saved = y if spec.saves_output else t.data
-    return record(y, (t,), lambda dy, targets: (backend.activation_backward_input(dy, saved, spec, out=targets[0]),))
+
+    def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any]:
+        kept = saved.array() if isinstance(saved, Deferred) else saved
+        return (backend.activation_backward_input(dy, kept, spec, out=targets[0]),)
+
+    result = record(y, (t,), backward)
+    if spec.kind == "sigmoid":
+        result.logits, result.squashed = t, spec.kind
+    return result
+
+
+def unless_changed(inputs: Sequence[Tensor | None], shape: tuple[int, ...], compute: Callable[[], Any]) -> Deferred:
+    """Return the result, or the logits, of an operation that ends in a fused sigmoid, computed when asked for.
+
+    Args:
+        inputs: of the operation; RuntimeError where one of them has changed when its result is asked for.
+        shape: of the result.
+        compute: the operation, with the sigmoid or without.
+    """
+    versions = [(t, t.version) for t in inputs if t is not None]
+
+    def checked() -> Any:
+        for t, version in versions:
+            if t.version != version:
+                raise RuntimeError(f"sigmoid: {t.label} was changed before its values were asked for; run it again")
+        return compute()
+
+    return Deferred(shape, versions[0][0].dtype, checked)
 
 
 def relu(x: Any) -> Tensor:
@@ -126,8 +155,8 @@ def log_softmax(x: Any) -> Tensor:
 
 @contextmanager
 def deferring() -> Iterator[None]:
-    """Compute a softmax, or a dense layer's product without activation, made inside the `with` block in this thread or
-    task only when something reads it: a loss starts from the logits, and may compute them itself.
+    """Compute a softmax or sigmoid, or a dense layer's product without activation, made inside the `with` block in this
+    thread or task only when something reads it: a loss starts from the logits, and may compute them itself.
 
     A product that is still to be computed at the end of the block is computed then, if anything holds it: an optimizer
     may change the weight afterwards. No parameter may change inside.
@@ -171,5 +200,6 @@ def _softmax(x: Any, log: bool) -> Tensor:
         return (backend.softmax_backward_input(dy, y.array(), spec, out=targets[0]),)
 
     result = record(y, (t,), backward)
-    result.logits = None if log else t
+    if not log:
+        result.logits, result.squashed = t, "softmax"
     return result

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from gpucnn.autograd import Tensor, record
+from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import floating, fused_name
+from gpucnn.functional.activations import floating, fused_name, is_deferring, unless_changed
 from gpucnn.precision import precision_for
 from gpucnn.specs import ActivationSpec, Conv2dSpec, Pad2dSpec
 from gpucnn.specs.base import image_shape, pads, pair
@@ -104,18 +106,29 @@ def conv2d(
     return apply_activation(_conv2d(x, weight, bias, spec, algorithm), following)
 
 
-def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, algorithm: str | None) -> Tensor:
-    backend, filters = x.backend, weight.data
-    y = backend.conv2d_forward(x.data, filters, None if bias is None else bias.data, spec, algorithm=algorithm)
+def _conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, algorithm: str | None, later: bool = False
+) -> Tensor:
+    """Record a convolution; `later` says that it is the logits of one that ends in a sigmoid."""
+    backend, source, filters, added = x.backend, x.data, weight.data, None if bias is None else bias.data
+    sigmoid = spec.activation == "sigmoid"
+
+    def compute() -> Any:
+        return backend.conv2d_forward(source, filters, added, spec, algorithm=algorithm)
+
+    later = later or (sigmoid and is_deferring())
+    y: Any = unless_changed((x, weight, bias), spec.y_shape, compute) if later else compute()
     wanted = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
-    epilogue = ActivationSpec(spec.activation, y.size, spec.dtype, spec.slope)
-    images = x.data if wanted[1] else None
+    epilogue = ActivationSpec(spec.activation, math.prod(spec.y_shape), spec.dtype, spec.slope)
+    images = source if wanted[1] else None
     kept = y if spec.activation != "linear" else None
 
     def backward(dy: Any, targets: Sequence[Any]) -> tuple[Any, Any, Any]:
         nonlocal kept, images
         if kept is not None:
-            dy, kept = backend.activation_backward_input(dy, kept, epilogue), None
+            saved, kept = kept.array() if isinstance(kept, Deferred) else kept, None
+            dy = backend.activation_backward_input(dy, saved, epilogue)
+            del saved
         db = backend.conv2d_backward_bias(dy, spec, out=targets[2]) if wanted[2] else None
         dw = dx = None
         if wanted[1]:
@@ -125,7 +138,11 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Conv2dSpec, al
             dx = backend.conv2d_backward_input(dy, filters, spec, out=targets[0], algorithm=algorithm)
         return dx, dw, db
 
-    return record(y, (x, weight, bias), backward)
+    result = record(y, (x, weight, bias), backward)
+    if sigmoid:
+        plain = replace(spec, activation="linear")
+        result.logits, result.squashed = _conv2d(x, weight, bias, plain, algorithm, later=True), spec.activation
+    return result
 
 
 def conv1d(

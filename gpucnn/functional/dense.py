@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpucnn.autograd import Deferred, Tensor, record
 from gpucnn.functional.activations import activation as apply_activation
-from gpucnn.functional.activations import floating, fused_name, is_deferring, until_the_end
+from gpucnn.functional.activations import floating, fused_name, is_deferring, unless_changed, until_the_end
 from gpucnn.precision import precision_for
 from gpucnn.specs import LinearCrossEntropySpec, LinearSpec, MatmulSpec
 
@@ -72,15 +72,21 @@ class Product:
     spec: MatmulSpec
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, algorithm: str | None) -> Tensor:
+def _linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, algorithm: str | None, later: bool = False
+) -> Tensor:
+    """Record a product; `later` says that it is the logits of one that ends in a sigmoid."""
     backend, rows, filters = x.backend, x.data, weight.data
     added = None if bias is None else bias.data
+    sigmoid = spec.activation == "sigmoid"
 
     def compute() -> Any:
         return backend.matmul_forward(rows, filters, added, spec, algorithm=algorithm)
 
-    if is_deferring() and algorithm is None and LinearCrossEntropySpec.worthwhile(spec):
-        y: Any = until_the_end(Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec)))
+    if later or (sigmoid and is_deferring()):
+        y: Any = unless_changed((x, weight, bias), spec.y_shape, compute)
+    elif is_deferring() and algorithm is None and LinearCrossEntropySpec.worthwhile(spec):
+        y = until_the_end(Deferred(spec.y_shape, x.dtype, compute, Product(rows, filters, added, spec)))
     else:
         y = compute()
     of_input, of_weight = x.requires_grad, weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -89,6 +95,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: MatmulSpec, al
     def backward(dy: Any, targets: Sequence[Any]) -> Sequence[Any]:
         gradients = LinearSpec.of(spec, of_input=of_input, of_weight=of_weight)
         dx, dw, db = targets
-        return backend.linear_backward_operands(dy, kept, rows, filters, gradients, out=(dx, dw, db))
+        saved = kept.array() if isinstance(kept, Deferred) else kept
+        return backend.linear_backward_operands(dy, saved, rows, filters, gradients, out=(dx, dw, db))
 
-    return record(y, (x, weight, bias), backward)
+    result = record(y, (x, weight, bias), backward)
+    if sigmoid:
+        plain = replace(spec, activation="linear")
+        result.logits, result.squashed = _linear(x, weight, bias, plain, algorithm, later=True), spec.activation
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,16 @@ from gpucnn.autograd import Tensor, as_tensor, record
 from gpucnn.backends import Backend
 from gpucnn.functional.activations import floating
 from gpucnn.functional.dense import Product
-from gpucnn.specs import BinaryCrossEntropySpec, CrossEntropySpec, LinearCrossEntropySpec
+from gpucnn.specs import (
+    BinaryCrossEntropySpec,
+    BinarySpec,
+    CrossEntropySpec,
+    LinearCrossEntropySpec,
+    ReduceSpec,
+    ScalarSpec,
+    SoftmaxSpec,
+)
+from gpucnn.specs.rows import REDUCTIONS
 
 
 def check_labels(labels: Any, classes: int, count: int | None = None) -> np.ndarray:
@@ -92,7 +102,7 @@ def cross_entropy(
     return _recorded(z, held, w, z.backend.cross_entropy_forward(z.data, held, w, spec), spec)
 
 
-def cross_entropy_and_totals(logits: Tensor, labels: Tensor, totals: Any) -> Tensor:
+def cross_entropy_and_totals(logits: Tensor, labels: Tensor, totals: Any, label_smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy and add [loss * N, correct rows, N] to `totals`, in one launch where the batch is
     not too large; otherwise as `cross_entropy`.
 
@@ -100,26 +110,89 @@ def cross_entropy_and_totals(logits: Tensor, labels: Tensor, totals: Any) -> Ten
         logits: (N, classes), floating.
         labels: (N,) int32.
         totals: float64 (3,), an array of the logits' backend; a row is correct as in `gpucnn.metrics.Totals`.
+        label_smoothing: from 0 to 1.
     """
     z = _rows_of_logits(logits)
-    spec, product, backend = _mean(z), _product(z), z.backend
+    spec, product, backend = _mean(z, float(label_smoothing)), _product(z), z.backend
     held = _device_labels(labels, backend, spec.classes, spec.rows)
-    if product is not None:
+    if product is not None and not spec.label_smoothing:
         return _with_product(z, held, product, totals)
     loss, dlogits = backend.empty((), z.dtype), backend.empty(z.shape, z.dtype)
     backend.cross_entropy_update(totals, loss, dlogits, None, z.data, held, None, spec)
     return _recorded(z, held, None, (loss, dlogits, None), spec)
 
 
-def _rows_of_logits(logits: Any) -> Tensor:
-    z = floating(logits, "cross_entropy: logits")
+def categorical_cross_entropy(
+    logits: Any, targets: Any, *, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    """Compare logits with a distribution for each row: softmax and cross-entropy from the logarithms.
+
+        loss[n] = -sum over j of ((1 - e) * t[n,j] + e/classes) * log softmax(z[n])[j]
+
+    Args:
+        logits: z, (N, classes), floating.
+        targets: t, of the same shape and dtype, rows that sum to 1; no gradient flows to them.
+        label_smoothing: e, from 0 to 1.
+        reduction: "none" (N,); "sum"; "mean" over the rows.
+
+    Returns:
+        Tensor of shape (), or (N,) without reduction. Gradient: logits.
+
+    Raises:
+        ValueError: shapes, label_smoothing or reduction are wrong.
+
+    A logit of -inf makes its row's loss NaN, also where the target is 0. `cross_entropy` takes fewer launches.
+
+    >>> round(categorical_cross_entropy([[2.0, 1.0, 0.1]], [[1.0, 0.0, 0.0]]).item(), 6)
+    0.41703
+    """
+    z = _rows_of_logits(logits, "categorical_cross_entropy")
+    t = floating(targets, "categorical_cross_entropy: targets", like=z)
+    if t.shape != z.shape:
+        raise ValueError(f"categorical_cross_entropy: targets have shape {t.shape}, logits {z.shape}")
+    if reduction not in REDUCTIONS:
+        known = ", ".join(REDUCTIONS)
+        raise ValueError(f"categorical_cross_entropy: reduction must be one of {known}, got {reduction!r}")
+    rows, classes = z.shape
+    shares = smoothed(t.detach(), label_smoothing, 1.0 / classes, "categorical_cross_entropy").data
+    backend, rowwise = z.backend, SoftmaxSpec(rows, classes, True, z.dtype)
+    logarithms = backend.softmax_forward(z.data, rowwise)
+    products = backend.binary_forward(shares, logarithms, BinarySpec("multiply", z.shape, z.shape, z.dtype))
+    each = reduction == "none"
+    shape, factor = ((rows,), -1.0) if each else ((), -1.0 if reduction == "sum" else -1.0 / rows if rows else math.nan)
+    sums = ReduceSpec("sum", rows, classes, 1, z.dtype) if each else ReduceSpec("sum", 1, rows * classes, 1, z.dtype)
+    negated = ScalarSpec("multiply", math.prod(shape), z.dtype)
+    loss = backend.scalar_forward(backend.reduce_forward(products, sums), factor, negated).reshape(shape)
+
+    def backward(dy: Any, outs: Sequence[Any]) -> tuple[Any]:
+        scaled = backend.scalar_forward(dy, factor, negated).reshape((rows, 1) if each else ())
+        slopes = BinarySpec("multiply", z.shape, tuple(scaled.shape), z.dtype)
+        dlogarithms = backend.binary_forward(shares, scaled, slopes)
+        return (backend.softmax_backward_input(dlogarithms, logarithms, rowwise, out=outs[0]),)
+
+    return record(loss, (z,), backward)
+
+
+def smoothed(targets: Tensor, label_smoothing: float, towards: float, what: str) -> Tensor:
+    """Return (1 - e) * targets + e * towards: two launches, none where e is 0.
+
+    Raises:
+        ValueError: e is not from 0 to 1.
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"{what}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
+    return targets * (1.0 - label_smoothing) + label_smoothing * towards if label_smoothing else targets
+
+
+def _rows_of_logits(logits: Any, what: str = "cross_entropy") -> Tensor:
+    z = floating(logits, f"{what}: logits")
     if z.ndim != 2:
-        raise ValueError(f"cross_entropy: logits must be (N, classes), got shape {z.shape}")
+        raise ValueError(f"{what}: logits must be (N, classes), got shape {z.shape}")
     return z
 
 
-def _mean(z: Tensor) -> CrossEntropySpec:
-    return CrossEntropySpec(z.shape[0], z.shape[1], False, 0.0, "mean", z.dtype)
+def _mean(z: Tensor, label_smoothing: float = 0.0) -> CrossEntropySpec:
+    return CrossEntropySpec(z.shape[0], z.shape[1], False, label_smoothing, "mean", z.dtype)
 
 
 def _product(z: Tensor) -> Product | None:

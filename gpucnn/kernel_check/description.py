@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import json
 import runpy
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -39,7 +40,8 @@ class Launch:
 
     Attributes:
         grid, block: one to three numbers.
-        arguments: by the parameters' names: a number for a scalar, and for a pointer an array, a list of values, None,
+        arguments: by the parameters' names: a number for a scalar, a list for a vector such as float2, bytes for a
+            structure, and for a pointer an array, a list of values, None,
             or a table of `dtype`, `shape`, `fill` (one of FILLS or a number), `seed` (of "random": standard normal,
             integers from 0 to 99), `values`, `file` (.npy), `inout` (the kernel reads it before it writes it), `null`,
             and what it must hold after the launch: `expected` (values, a number or a .npy file) within `tolerance` of
@@ -74,7 +76,7 @@ def read_launch(path: Path) -> Launch:
         raise DataError(f"{path}: expected a launch description, found no such file")
     suffix = path.suffix.lower()
     if suffix == ".py":
-        found: Any = runpy.run_path(str(path)).get("launch")
+        found: Any = _assigned(path)
         if not isinstance(found, Mapping):
             raise DataError(f"{path}: expected a dict named `launch`, found {type(found).__name__}")
     elif suffix == ".json":
@@ -87,6 +89,16 @@ def read_launch(path: Path) -> Launch:
     else:
         raise DataError(f"{path}: a launch is described in .py, .json or .toml")
     return launch_of(found, path)
+
+
+def _assigned(path: Path) -> Any:
+    """Return what a Python file assigns to `launch`; what it raises becomes one line with its place in the file."""
+    try:
+        return runpy.run_path(str(path)).get("launch")
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+        raise DataError(f"{path}:{line or 1}: {type(error).__name__}: {error}") from error
 
 
 def _toml(path: Path) -> Any:
@@ -216,13 +228,21 @@ def _given(launch: Launch, parameter: EntryParameter) -> Any:
 
 def _scalar(given: Any, parameter: EntryParameter, what: str) -> Any:
     if parameter.dtype is None:
+        if not isinstance(given, (bytes, np.generic)):
+            raise ValueError(f"{what} is {parameter.spelling}: give its {parameter.size} bytes in a .py, got {given!r}")
         return given
-    if isinstance(given, (Mapping, list, tuple, str)) or given is None:
-        raise ValueError(f"{what} is {parameter.spelling}: give a number, got {given!r}")
-    value = np.asarray(given).astype(parameter.dtype)[()]
-    if parameter.dtype.kind in "iu" and int(value) != given:
+    elements = parameter.size // parameter.dtype.itemsize
+    numbers = "a number" if elements == 1 else f"a list of {elements} numbers"
+    try:
+        values = np.asarray(given)
+    except ValueError:
+        values = np.asarray(None)
+    if values.dtype.kind not in "fiub" or values.shape != (() if elements == 1 else (elements,)):
+        raise ValueError(f"{what} is {parameter.spelling}: give {numbers}, got {given!r}")
+    converted = values.astype(parameter.dtype)
+    if parameter.dtype.kind in "iu" and (converted.astype(object) != values.astype(object)).any():
         raise ValueError(f"{what} is {parameter.spelling}, which cannot hold {given!r}")
-    return value
+    return converted[()]
 
 
 def _dtype(given: Mapping[str, Any], parameter: EntryParameter, what: str) -> np.dtype[Any]:

@@ -12,6 +12,7 @@ from gpucnn.devices.emulated import EmulatedKernel, EmulatedModule, Report
 from gpucnn.devices.emulated.kernel import ORDERS
 from gpucnn.errors import KernelError
 from gpucnn.kernel_check.description import Launch, argument_of, expected_of, is_inout
+from gpucnn.kernel_check.entries import identifier
 from gpucnn.kernel_source import KernelSource
 from gpucnn.limits import CAPABILITIES, limits_of
 
@@ -74,15 +75,17 @@ def run_checked(
                 ignore=launch.ignore, allow_exit=launch.allow_exit, limit=limits.shared_bytes,
             )  # fmt: skip
         except KernelError as error:
-            return [Finding(report, order) for report in error.reports if isinstance(report, Report)]
+            found = [report for report in error.reports if isinstance(report, Report)]
+            return [Finding(report, order) for report in dict.fromkeys(found)]
         results[order] = arguments
     return [*_order_dependent(kernel, results), *_wrong(kernel, launch, results)]
 
 
 def _entry(source: KernelSource, launch: Launch) -> str:
     if launch.entry is not None:
-        source.parameters(launch.entry)
-        return launch.entry
+        name = identifier(launch.entry)
+        source.parameters(name)
+        return name
     if len(source.entries) > 1:
         raise ValueError(f"{source.file} has several entries: {', '.join(source.entries)}; name one as `entry`")
     return next(iter(source.entries))

@@ -8,7 +8,7 @@ from typing import Any
 from gpucnn.autograd import Tensor
 from gpucnn.functional import dropout, linear, pad2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
-from gpucnn.layers.layer import Layer, Shape, surroundings
+from gpucnn.layers.layer import Layer, RandomLayer, Shape
 from gpucnn.parameters import Parameter
 from gpucnn.specs.base import integer, pads
 
@@ -77,31 +77,23 @@ class Flatten(Layer):
         return (math.prod(input_shape),)
 
 
-_STREAMS_OF_A_CALL = 2**16
-"""More than the dropout layers of a model: a layer's second call in a step draws from a stream of its own."""
-
-
-class Dropout(Layer):
-    """While training, zero elements with probability `rate` and scale the others; see `gpucnn.functional.dropout`.
-
-    Every call draws its own mask, also the calls of a layer that a model uses twice in one step.
-    """
+class Dropout(RandomLayer):
+    """While training, zero elements with probability `rate` and scale the others; see `gpucnn.functional.dropout`."""
 
     def __init__(self, rate: float, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
         if isinstance(rate, (bool, str)) or not 0.0 <= rate < 1.0:
             raise ValueError(f"Dropout: rate must be at least 0 and below 1, got {rate!r}")
         self.rate = float(rate)
-        self.stream = 0
-        """Tells the dropout layers of a model apart; the model numbers them when it is built."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is ever dropped."""
+        return self.rate > 0
 
     def call(self, x: Tensor) -> Tensor:
-        around = surroundings()
-        if around is None or not around.training:
-            return x
-        earlier = around.calls[self.stream]
-        around.calls[self.stream] += 1
-        return dropout(x, self.rate, generator=around.generator, stream=self.stream + earlier * _STREAMS_OF_A_CALL)
+        source = self.source()
+        return x if source is None else dropout(x, self.rate, generator=source[0], stream=source[1])
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

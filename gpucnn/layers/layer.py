@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.mixed_precision import lent
 from gpucnn.parameters import Parameter, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # part of typing from Python 3.11 on
 
 Shape = tuple[int, ...]
 """A shape without its batch axis."""
@@ -32,7 +35,7 @@ class Surroundings:
     generator: Generator
     training: bool
     calls: Counter[int] = field(default_factory=Counter)
-    """How often each dropout stream was drawn from during the outermost call."""
+    """How often each random stream was drawn from during the outermost call."""
 
 
 _surroundings: ContextVar[Surroundings | None] = ContextVar("gpucnn_surroundings", default=None)
@@ -53,6 +56,14 @@ def surrounded(by: Surroundings) -> Iterator[None]:
         _surroundings.reset(token)
 
 
+@dataclass(frozen=True)
+class Construction:
+    """What a layer was made with: the arguments of its class, for files that hold models."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
 class Layer:
     """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
 
@@ -64,6 +75,13 @@ class Layer:
         input_shape: (H, W, C) of one sample, on a model's first layer, builds the model at once.
         trainable: False keeps the parameters unchanged.
     """
+
+    construction: Construction
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        layer = super().__new__(cls)
+        layer.construction = Construction(positional, named)
+        return layer
 
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, trainable: bool = True) -> None:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):
@@ -190,6 +208,36 @@ class Layer:
             for parameter in layer.own_parameters().values():
                 if not isinstance(parameter, State):
                     parameter.trainable = bool(value)
+
+
+_STREAMS_OF_A_CALL = 2**16
+"""More than the random layers of a model: a layer's second call in a step draws from a stream of its own."""
+
+
+class RandomLayer(Layer):
+    """Base of layers that draw random numbers while a model trains, and only then.
+
+    Every call draws anew, also the calls of a layer that a model uses twice in one step.
+    """
+
+    def __init__(self, *, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        self.stream = 0
+        """Tells the random layers of a model apart; the model numbers them when it is built."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether calls in training draw at all."""
+        return True
+
+    def source(self) -> tuple[Generator, int] | None:
+        """Return the generator and the stream that a call is to draw from; None when it is not to draw."""
+        around = surroundings()
+        if around is None or not around.training or not self.draws:
+            return None
+        earlier = around.calls[self.stream]
+        around.calls[self.stream] += 1
+        return around.generator, self.stream + earlier * _STREAMS_OF_A_CALL
 
 
 def snake_case(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpucnn.autograd import Tensor
+from gpucnn.autograd import Tensor, depend_on
 from gpucnn.functional import batch_norm
 from gpucnn.layers.activations import require_last_axis
 from gpucnn.layers.layer import Layer, Shape, surroundings
@@ -73,16 +73,24 @@ class BatchNormalization(Layer):
 
     def call(self, x: Tensor) -> Tensor:
         around = surroundings()
+        training = around is not None and around.training
+        if training:
+            depend_on(self)
         return batch_norm(
             x,
             self.moving_mean,
             self.moving_variance,
             self.gamma,
             self.beta,
-            training=around is not None and around.training and self.trainable,
+            training=training and self.trainable,
             momentum=1.0 - self.momentum,
             epsilon=self.epsilon,
         )
+
+    @property
+    def configuration(self) -> int:
+        """What decides in training which statistics are taken: a captured step cannot change it."""
+        return int(self.trainable)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:

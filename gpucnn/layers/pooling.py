@@ -1,4 +1,4 @@
-"""MaxPool2D, MinPool2D, AveragePooling2D."""
+"""MaxPool2D, MinPool2D, AveragePooling2D, GlobalMaxPooling2D, GlobalAveragePooling2D."""
 
 from __future__ import annotations
 
@@ -74,3 +74,40 @@ class AveragePooling2D(_Pool2D):
 
     def call(self, x: Tensor) -> Tensor:
         return avg_pool2d(x, self.pool_size, stride=self.strides, padding=self.padding, count_include_pad=False)
+
+
+class _GlobalPooling2D(Layer):
+    """Base of the layers that pool whole images.
+
+    Args:
+        keepdims: whether the output keeps the axes of height and width, of size 1.
+
+    Input (N, H, W, C), output (N, C), or with keepdims (N, 1, 1, C).
+    """
+
+    def __init__(self, *, keepdims: bool = False, name: str | None = None, input_shape: Shape | None = None) -> None:
+        super().__init__(name=name, input_shape=input_shape)
+        self.keepdims = bool(keepdims)
+
+    def build(self, input_shape: Shape) -> None:
+        self.output_shape(input_shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3 or min(input_shape) < 1:
+            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        return (1, 1, input_shape[2]) if self.keepdims else (input_shape[2],)
+
+
+class GlobalMaxPooling2D(_GlobalPooling2D):
+    """Maximum of every channel over the whole image; see `gpucnn.functional.max_pool2d`. Argument: keepdims."""
+
+    def call(self, x: Tensor) -> Tensor:
+        y = max_pool2d(x, x.shape[1:3])
+        return y if self.keepdims else y.reshape(y.shape[0], y.shape[3])
+
+
+class GlobalAveragePooling2D(_GlobalPooling2D):
+    """Average of every channel over the whole image. Argument: keepdims."""
+
+    def call(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2), self.keepdims)

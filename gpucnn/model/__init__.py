@@ -2,6 +2,7 @@
 
 from gpucnn.model.memory import PeakArray, StepMemory, step_memory
 from gpucnn.model.model import Model
+from gpucnn.model.saving import load_model
 from gpucnn.model.sequential import Sequential
 
-__all__ = ["Model", "PeakArray", "Sequential", "StepMemory", "step_memory"]
+__all__ = ["Model", "PeakArray", "Sequential", "StepMemory", "load_model", "step_memory"]

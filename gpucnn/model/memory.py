@@ -134,7 +134,8 @@ def step_memory(model: Model, batch_size: int, *, capability: int = 90) -> StepM
 
 def _target(loss: Loss, outputs: Shape, count: int) -> np.ndarray:
     """Return targets that a loss takes for outputs of a shape."""
-    for candidate in (np.zeros(count, np.int32), np.zeros((count, *outputs), np.float32)):
+    share = 1.0 / outputs[-1] if outputs else 0.0  # rows that sum to 1 are distributions too
+    for candidate in (np.zeros(count, np.int32), np.full((count, *outputs), share, np.float32)):
         try:
             return np.asarray(loss.prepare(candidate, outputs, count))
         except (ValueError, TypeError):

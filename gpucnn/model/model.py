@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,26 +12,21 @@ import numpy as np
 from gpucnn import dtypes, losses, optimizers
 from gpucnn.autograd import Tensor, as_tensor, depend_on, no_grad
 from gpucnn.backends import Backend, get_backend
+from gpucnn.callbacks import Callback
 from gpucnn.generator import Generator, spawn
-from gpucnn.layers import Dropout, Layer
-from gpucnn.layers.layer import Shape, Surroundings, surrounded, surroundings
-from gpucnn.metrics import check as check_metrics
-from gpucnn.mixed_precision import MixedPrecision
-from gpucnn.model import naming, summary
+from gpucnn.layers import Layer
+from gpucnn.layers.layer import RandomLayer, Shape, Surroundings, surrounded, surroundings
+from gpucnn.metrics import Metric
+from gpucnn.metrics import get as get_metrics
+from gpucnn.mixed_precision import PRECISIONS, MixedPrecision
+from gpucnn.model import fitting, naming, summary
+from gpucnn.model.data import checked_data, checked_samples
+from gpucnn.model.data_format import check_data_format, inward, outward, require_shape, shape_outside, targets_inward
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
 from gpucnn.specs.base import integer
-from gpucnn.training import loop
-from gpucnn.training.loop import EpochRunner, History
-from gpucnn.training.report import Report
-
-PRECISIONS: dict[str, str | None] = {
-    "float32": None,
-    "tf32": None,
-    "mixed_bfloat16": "bfloat16",
-    "mixed_float16": "float16",
-}
-"""What `compile` accepts, each with the type that activations and copies of parameters then have."""
+from gpucnn.training import History, loop
+from gpucnn.training import sample_weights as weights
 
 
 class Model(Layer):
@@ -43,13 +39,17 @@ class Model(Layer):
     Args:
         name: for summaries.
         dtype: of the parameters: "float32" or "float64".
+        data_format: of the arrays that a user gives and gets, "channels_last" (N, H, W, C) or "channels_first"
+            (N, C, H, W); tensors, layers, their `input_shape` and weights always have channels last. A model inside
+            another one is given tensors.
     """
 
-    def __init__(self, *, name: str | None = None, dtype: str = "float32") -> None:
+    def __init__(self, *, name: str | None = None, dtype: str = "float32", data_format: str = "channels_last") -> None:
         super().__init__(name=name)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"model: dtype must be float32 or float64, got {dtype!r}")
         self.dtype = dtype
+        self.data_format = check_data_format(data_format)
         self.training = False
         self._generator: Generator | None = None
         self._backend: Backend | None = None
@@ -57,12 +57,15 @@ class Model(Layer):
         self._sample_shape: Shape | None = None
         self._output_shape: Shape | None = None
         self._stochastic = False
-        self._epochs = 0
+        self.epochs_done = 0
+        """Counts the epochs that `fit` has run."""
+        self.stop_training = False
         self.configuration = 0
         """Counts the calls of `compile`."""
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
-        self._metrics: tuple[str, ...] = ()
+        self.metrics: tuple[Metric, ...] = ()
+        """What is measured beside the loss."""
         self._precision: str | None = None
         self._mixed: MixedPrecision | None = None
 
@@ -105,10 +108,10 @@ class Model(Layer):
         for layer in self.layers_inside():
             for attribute, parameter in layer.own_parameters().items():
                 parameter.name = f"{layer.name}.{attribute}"
-        dropouts = [layer for layer in self.layers_inside() if isinstance(layer, Dropout)]
-        for stream, layer in enumerate(dropouts):
+        random_layers = [layer for layer in self.layers_inside() if isinstance(layer, RandomLayer)]
+        for stream, layer in enumerate(random_layers):
             layer.stream = stream
-        self._stochastic = any(layer.rate > 0 for layer in dropouts)
+        self._stochastic = any(layer.draws for layer in random_layers)
         for layer in self.layers_inside():
             if isinstance(layer, Model):
                 layer._backend, layer._buffers = self.backend, ()
@@ -135,7 +138,7 @@ class Model(Layer):
         """Compute the output of a batch.
 
         Args:
-            x: (N, …), of the model's dtype and backend; arrays are wrapped, uint8 is cast.
+            x: (N, …), of the model's dtype and backend; arrays, in the model's data format, are wrapped, uint8 is cast.
             training: whether dropout drops; None for the model's own state, or the enclosing model's.
 
         Raises:
@@ -147,14 +150,13 @@ class Model(Layer):
         if around is not None:
             with surrounded(around if training is None else replace(around, training=training)):
                 return super().__call__(x)
-        t = as_tensor(x, self.backend, what="model: x")
+        t = as_tensor(inward(x, self.data_format), self.backend, what="model: x")
         if not t.shape:
             raise ValueError("model: x must have a batch axis, got a scalar")
         if t.dtype != self.dtype:
             raise TypeError(f"model: x must be {self.dtype}, got {t.dtype}; convert it, dtypes are never mixed")
         self.ensure_built(tuple(t.shape[1:]))
-        if tuple(t.shape[1:]) != self._sample_shape:
-            raise ValueError(f"model: samples must have shape {self._sample_shape}, got {tuple(t.shape[1:])}")
+        require_shape(t.shape[1:], self._sample_shape, self.data_format, "model", tensor=isinstance(x, Tensor))
         mode = self.training if training is None else training
         if mode and self._stochastic:
             self.generator.advance(self.backend)
@@ -244,11 +246,16 @@ class Model(Layer):
             raise ValueError("model: call compile(optimizer=…, loss=…) first")
         return self._optimizer
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that `compile` was given, or None."""
+        return self._precision
+
     def compile(
         self,
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | losses.Loss = "sparse_categorical_crossentropy",
-        metrics: Sequence[str] | str = (),
+        metrics: Sequence[str | Metric] | str | Metric = (),
         *,
         precision: str | None = None,
     ) -> None:
@@ -262,31 +269,45 @@ class Model(Layer):
         Args:
             optimizer: name or Optimizer.
             loss: name or Loss.
-            metrics: names; "acc" or "accuracy".
+            metrics: names or Metrics: "accuracy" ("acc"), "top_5_accuracy" with any number, "confusion_matrix"; see
+                `gpucnn.metrics.get`.
             precision: "float32", "tf32" (as `gpucnn.use_precision`), "mixed_bfloat16" or "mixed_float16"; None follows
                 `gpucnn.use_precision`, whose default is float32. Another one than before makes captured steps void. A
                 model inside another one computes as the outer one does.
 
         Raises:
-            ValueError: unknown names, or a precision other than float32 for a model of float64.
+            ValueError: unknown names, a metric that the loss cannot have, or a precision other than float32 for a model
+                of float64.
         """
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"compile: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision not in (None, "float32") and self.dtype != "float32":
             raise ValueError(f"compile: precision {precision} is for models of dtype float32, this one is {self.dtype}")
-        self._metrics = check_metrics(metrics)
+        chosen = losses.get(loss)
+        self.metrics = get_metrics(metrics, chosen)
         self.configuration += 1
-        self._loss = losses.get(loss)
+        self._loss = chosen
         self._optimizer = optimizers.get(optimizer)
         kind = PRECISIONS[precision or "float32"]
         self._precision, self._mixed = precision, None if kind is None else MixedPrecision(kind, self.backend)
         if self.built:
             self._pack()
 
-    def train_step(self, x: Any, y: Any) -> Tensor:
-        """Take one step on a batch and return its loss; launches and nothing else when x and y are tensors."""
-        inputs = x if isinstance(x, Tensor) else as_tensor(x, self.backend, what="train_step: x")
-        return loop.train_on(self, inputs, y)
+    def train_step(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> Tensor:
+        """Take one step on a batch and return its loss; launches and nothing else when x, y and weights are tensors.
+
+        Args:
+            sample_weight, class_weight: as in `fit`.
+        """
+        moved = inward(x, self.data_format)
+        inputs = moved if isinstance(x, Tensor) else as_tensor(moved, self.backend, what="train_step: x")
+        if inputs.shape:
+            self.ensure_built(inputs.shape[1:])
+        target = targets_inward(y, self.data_format, self._output_shape or ())
+        weight = weights.of_batch(sample_weight, class_weight, target, inputs)
+        return loop.train_on(self, inputs, target, weight=weight)
 
     def fit(
         self,
@@ -296,96 +317,110 @@ class Model(Layer):
         epochs: int = 1,
         verbose: int = 1,
         *,
-        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Callback] = (),
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int | None = None,
+        limit_batches: int | None = None,
+        overfit_batches: int | None = None,
     ) -> History:
         """Train.
 
-        The data goes to the backend once; each step gathers its batch there. On backends that capture, steps run as
-        graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch.
+        The data goes to the backend once; each step gathers its batch there. What would take more than half of the
+        device's free memory stays on the host, and the device is given a part at a time, with the same bits; validation
+        data is placed after it by the same rule. On backends that capture, steps run as
+        graphs of as many steps as last 0.25 s. Loss and accuracy are read once an epoch. Ctrl-C waits for the end of
+        the launch under way, so the model is left at the end of a step; a second one does not wait.
 
         Args:
-            x: (N, …) samples, floating or uint8 (cast, not rescaled).
+            x: (N, …) samples in the model's data format, floating or uint8 (cast, not rescaled).
             y: (N,) targets as the loss wants them.
             batch_size: samples a step, at least 1; the last batch of an epoch may be smaller.
             epochs: at least 0.
             verbose: 0 nothing, 1 progress bar and a row an epoch, 2 rows only.
-            validation_data: (x, y) evaluated after every epoch.
-            shuffle: visit the samples in another order each epoch, drawn from the model's seed; a later fit goes on
-                counting.
+            callbacks: of `gpucnn.callbacks`, called in this order.
+            validation_split: the share of the samples, at least 0 and below 1, that is taken from their end before any
+                shuffling and evaluated after every epoch.
+            validation_data: (x, y) or (x, y, sample_weight), evaluated after every epoch.
+            shuffle: visit the samples in another order each epoch, drawn from the model's seed and the epoch's number.
+            class_weight: {class: factor} of the samples of each class, at least 0; 1 for classes that are not named.
+                With one-hot targets the class is the largest one.
+            sample_weight: (N,) factors, at least 0; multiplied with those of the classes. A batch's loss is the sum of
+                weight * loss over its samples, divided by their number and not by the sum of the weights (Keras's
+                "sum_over_batch_size"). Metrics are not weighted.
+            initial_epoch: the number of the first epoch, `epochs` then being where the last one ends, as in Keras. None
+                goes on counting after an earlier fit and runs `epochs` more.
+            limit_batches: batches of an epoch and of a validation at most, at least 1, to try a program out.
+            overfit_batches: train on this many batches alone, at least 1, the first ones, in their order: a model that
+                cannot learn a few by heart has an error.
 
         Returns:
-            History whose `history` holds a list for each of loss, acc, val_loss, val_acc, seconds, images_per_second.
+            History whose `history` holds a list for each of loss, acc (where the loss has an accuracy), the metrics,
+            the same with val_ in front, seconds and images_per_second.
 
         Raises:
             ValueError: data, labels or sizes are wrong; nothing was changed then.
+            TypeError: something else than a Callback among the callbacks; nothing was changed then.
+            Interrupted: a signal ended the training. It is a KeyboardInterrupt.
         """
-        size, count = integer(batch_size, "fit: batch_size", 1), integer(epochs, "fit: epochs", 0)
-        samples, labels = self._checked_data(x, y, "fit")
-        held = None if validation_data is None else self._checked_data(*validation_data, "fit: validation_data")
-        self._require_optimizer()
-        report = Report(len(samples), verbose)
-        runner = EpochRunner(self, samples, labels, size, seed=self.generator.seed, shuffle=shuffle)
-        if count:
-            self.optimizer.stretch_schedule(count * -(-len(samples) // size))
+        return fitting.fit(
+            self, x, y, batch_size, epochs, verbose, callbacks=callbacks, validation_split=validation_split,
+            validation_data=validation_data, shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight,
+            initial_epoch=initial_epoch, limit_batches=limit_batches, overfit_batches=overfit_batches,
+        )  # fmt: skip
 
-        def validate() -> tuple[float, float]:
-            return loop.evaluate(self, *held, size)[:2] if held else (float("nan"), float("nan"))
+    def evaluate(
+        self, x: Any, y: Any, batch_size: int = 32, *, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Compute the loss and the compiled metrics over a data set; nothing changes.
 
-        numbers = range(self._epochs, self._epochs + count)
-        history = loop.run_epochs(runner, numbers, validate if held else None, report)
-        self._epochs += count
-        return history
-
-    def evaluate(self, x: Any, y: Any, batch_size: int = 32, *, return_dict: bool = False) -> Any:
-        """Compute the loss, and the accuracy if compiled with it, over a data set; nothing changes.
+        Args:
+            sample_weight: (N,) factors of the samples' losses, as in `fit`.
 
         Returns:
-            The loss, or [loss, accuracy]; with return_dict {"loss", "acc", "count"}.
+            The loss, or [loss, each metric]; with return_dict {"loss", "acc", each metric by name, "count"}, without
+            acc where the loss has no accuracy.
         """
-        samples, labels = self._checked_data(x, y, "evaluate")
-        loss, accuracy, rows = loop.evaluate(self, samples, labels, integer(batch_size, "evaluate: batch_size", 1))
+        samples, labels = checked_data(self, x, y, "evaluate")
+        size = integer(batch_size, "evaluate: batch_size", 1)
+        weight = weights.sample_weights(sample_weight, None, y, len(samples), self.dtype, "evaluate")
+        found = loop.evaluate(self, samples, labels, size, weight)
         if return_dict:
-            return {"loss": loss, "acc": accuracy, "count": rows}
-        return [loss, accuracy] if self._metrics else loss
+            return found
+        return [found["loss"], *(found[m.name] for m in self.metrics)] if self.metrics else found["loss"]
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
-        """Return the outputs for samples (N, …) as a host array (N, …)."""
-        samples = self._checked_samples(x, "predict")
+        """Return the outputs for samples (N, …) as a host array (N, …), both in the model's data format."""
+        samples = checked_samples(self, x, "predict")
         size = integer(batch_size, "predict: batch_size", 1)
         if not len(samples):
-            return np.zeros((0, *(self._output_shape or ())), dtypes.numpy_dtype(self.dtype))
-        return loop.predict(self, samples, size)
-
-    def _require_optimizer(self) -> None:
-        parameters = self.parameters()
-        if not any(p.trainable for p in parameters):
-            raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
-        self.optimizer.bind(parameters)
-
-    def _checked_samples(self, x: Any, what: str) -> np.ndarray:
-        host = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
-        if host.dtype.kind not in "fiub" or host.ndim < 1:
-            raise TypeError(f"{what}: x must be an array of real numbers, got {type(x).__name__} of dtype {host.dtype}")
-        if host.dtype.name not in (self.dtype, "uint8"):
-            host = host.astype(dtypes.numpy_dtype(self.dtype))
-        if not self.built:
-            self.ensure_built(tuple(host.shape[1:]))
-        if tuple(host.shape[1:]) != self._sample_shape:
-            raise ValueError(f"{what}: samples must have shape {self._sample_shape}, got {tuple(host.shape[1:])}")
-        return host
-
-    def _checked_data(self, x: Any, y: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
-        samples = self._checked_samples(x, what)
-        if not len(samples):
-            raise ValueError(f"{what}: there are no samples, x has shape {samples.shape}")
-        target = y.numpy() if isinstance(y, Tensor) else y
-        return samples, self.loss.prepare(target, self._output_shape or (), len(samples))
+            shape = shape_outside(self._output_shape or (), self.data_format)
+            return np.zeros((0, *shape), dtypes.numpy_dtype(self.dtype))
+        return outward(loop.predict(self, samples, size), self.data_format)
 
     def sample_shapes(self, what: str) -> tuple[Shape, Shape]:
         """Return the shapes of a sample and of its output; ValueError, named by `what`, when the model is not built."""
         self._require_built(what)
         return self._sample_shape or (), self._output_shape or ()
+
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a file, layers and weights, that `gpucnn.load_model` makes it from again.
+
+        Args:
+            path: file to write; an existing one is replaced only when the new one is complete.
+            metadata: what else to keep, as JSON.
+
+        Raises:
+            ValueError: the model is not built.
+            CheckpointError: a layer is not one of gpucnn's own, has an argument that a file cannot hold, or the file
+                cannot be written.
+        """
+        from gpucnn.model.saving import save_model  # which makes models
+
+        save_model(self, path, metadata)
 
     # -- looking ------------------------------------------------------------------------------------------------------
     def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
@@ -405,7 +440,7 @@ class Model(Layer):
         """
         self._require_built("summary")
         title = self.name or type(self).__name__
-        for line in summary.table(title, self.rows(), self.parameters()):
+        for line in summary.table(title, self.rows(), self.parameters(), self.data_format):
             print_fn(line)
         if batch_size is not None:
             from gpucnn.model.memory import step_memory  # which runs a model

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from gpucnn.autograd import Tensor
-from gpucnn.layers import Layer
+from gpucnn.layers import Layer, chain
 from gpucnn.layers.layer import Shape
-from gpucnn.mixed_precision import lent
-from gpucnn.model import fusion
 from gpucnn.model.model import Model
 
 
@@ -17,7 +15,7 @@ class Sequential(Model):
 
     Args:
         layers: to begin with; more by `add`.
-        name, dtype: as Model.
+        name, dtype, data_format: as Model.
 
     >>> from gpucnn.layers import Dense
     >>> model = Sequential([Dense(3, input_shape=(2,))])
@@ -25,8 +23,15 @@ class Sequential(Model):
     9
     """
 
-    def __init__(self, layers: Sequence[Layer] = (), *, name: str | None = None, dtype: str = "float32") -> None:
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self,
+        layers: Sequence[Layer] = (),
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        data_format: str = "channels_last",
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, data_format=data_format)
         self.layers: list[Layer] = []
         for layer in layers:
             self._append(layer)
@@ -60,19 +65,10 @@ class Sequential(Model):
             self.built = True
 
     def trace(self, input_shape: Shape) -> Shape:
-        shape = input_shape
-        for layer in self.layers:
-            layer.ensure_built(shape)
-            shape = layer.output_shape(shape)
-        return shape
+        return chain.build(self.layers, input_shape)
 
     def call(self, x: Tensor) -> Tensor:
-        at, mixed = 0, lent()
-        while at < len(self.layers):
-            group, run = self.stage(at, x.shape[1:])
-            x = run(mixed.enter(x) if len(group) > 1 and mixed else x)
-            at += len(group)
-        return x
+        return chain.run(self.layers, x)
 
     def stage(self, at: int, shape: Shape) -> tuple[list[Layer], Callable[[Tensor], Tensor]]:
         """Return the layers that run as one operation from a place in `layers` on, one or several, and what runs them.
@@ -81,11 +77,10 @@ class Sequential(Model):
             at: place of the first, from 0.
             shape: of one sample of its input.
         """
-        fused = fusion.match(self.layers[at:], shape)
-        return (self.layers[at : at + fused.count], fused.run) if fused else ([self.layers[at]], self.layers[at])
+        return chain.stage(self.layers, at, shape)
 
     def fused_layers(self) -> list[tuple[str, ...]]:
-        """Return the names of the layers that run as one operation, for each such group; see `gpucnn.model.fusion`.
+        """Return the names of the layers that run as one operation, for each such group; see `gpucnn.layers.fusion`.
 
         Raises:
             ValueError: the model is not built.
@@ -102,9 +97,7 @@ class Sequential(Model):
         return groups
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        for layer in self.layers:
-            input_shape = layer.output_shape(input_shape)
-        return input_shape
+        return chain.output_shape(self.layers, input_shape)
 
     def rows(self) -> Iterable[tuple[str, str, Shape | None, int]]:
         shape = self._sample_shape or ()

@@ -18,6 +18,7 @@ class Adam(Optimizer):
         beta_1, beta_2: decay of the first and second moment, at least 0 and below 1.
         epsilon: added to the root of the second moment.
         weight_decay: added to the gradient as weight_decay * parameter.
+        clipnorm, clipvalue, global_clipnorm: limits of the gradients; see Optimizer.
     """
 
     decoupled = False
@@ -32,8 +33,12 @@ class Adam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         weight_decay: float = 0.0,
+        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -74,5 +79,10 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         weight_decay: float = 0.004,
+        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay)
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, **limits)

@@ -12,9 +12,10 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.autograd import depend_on
 from gpucnn.backends import Backend
+from gpucnn.optimizers.clipping import LIMITS, Clipping, limit_of
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
 from gpucnn.schedules import Schedule, number
-from gpucnn.specs.base import integer
+from gpucnn.specs.base import integer, positive
 from gpucnn.specs.optimizer import step_counts
 
 
@@ -47,6 +48,32 @@ class Hyper:
         optimizer.write_hyper()
 
 
+class Limit:
+    """What gradients are clipped by, or None: a captured step sees another limit, but not that there is one."""
+
+    def __init__(self) -> None:
+        self._name = ""
+
+    def __set_name__(self, owner: type[Optimizer], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, optimizer: None, owner: type[Optimizer]) -> Limit: ...
+
+    @overload
+    def __get__(self, optimizer: Optimizer, owner: type[Optimizer]) -> float | None: ...
+
+    def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> float | None | Limit:
+        return self if optimizer is None else optimizer.values.get(self._name)
+
+    def __set__(self, optimizer: Optimizer, value: float) -> None:
+        what = f"{type(optimizer).__name__}: {self._name}"
+        if self._name not in optimizer.values:
+            raise AttributeError(f"{what} was not given when the optimizer was made, and cannot be added")
+        optimizer.values[self._name] = positive(value, what)
+        optimizer.write_limit()
+
+
 class Optimizer:
     """Base of optimizers.
 
@@ -58,12 +85,33 @@ class Optimizer:
     Args:
         learning_rate: at least 0, or a Schedule.
         weight_decay: at least 0; applies to weights, not to biases.
+        clipnorm: above 0; a parameter's gradient whose norm is larger is scaled down to it.
+        clipvalue: above 0; gradients g become min(max(g, -clipvalue), clipvalue).
+        global_clipnorm: above 0; all gradients are scaled down alike where their common norm is larger. At most one of
+            the three is given. They see the gradients before any weight decay and without a loss scale; a norm that is
+            not finite makes its gradients NaN.
+
+    Raises:
+        ValueError: a number makes no sense, or several limits are given.
     """
 
     weight_decay = Hyper()
+    clipnorm = Limit()
+    clipvalue = Limit()
+    global_clipnorm = Limit()
 
-    def __init__(self, learning_rate: float | Schedule, weight_decay: float) -> None:
-        self.values: dict[str, float] = {}
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        weight_decay: float,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+    ) -> None:
+        self.values: dict[str, float] = limit_of(
+            type(self).__name__, clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm
+        )
+        self._clipping: Clipping | None = None
         self.buffers: tuple[ParameterBuffer, ...] = ()
         self.configuration = 0
         self._state: list[dict[str, Any]] = []
@@ -128,6 +176,19 @@ class Optimizer:
             self._write_rates()
 
     @property
+    def schedule_steps(self) -> int | None:
+        """How many steps the Schedule lasts; None for a constant rate, and before a `fit` gives it a length."""
+        constant = self._table is None or not isinstance(self._learning_rate, Schedule)
+        return None if constant or self._table is None else len(self._table)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the optimizer's kind, its numbers, and its learning rate or the settings of its Schedule, as JSON."""
+        rate = self._learning_rate
+        given = rate.settings() if isinstance(rate, Schedule) else rate
+        clipped = next(iter(LIMITS.keys() & self.values.keys()), None)
+        return {"optimizer": type(self).__name__, "learning_rate": given, "clipped_by": clipped, **self.values}
+
+    @property
     def steps_taken(self) -> int:
         """Steps since the parameters were bound, without those that mixed precision skipped; waits for the device."""
         return int(self._backend.to_host(self._steps[0][:1])[0]) if self.buffers else 0
@@ -174,6 +235,8 @@ class Optimizer:
         self._steps = [b.backend.from_host(np.full(step_counts(b.count), taken, np.int32)) for b in buffers]
         self._schedule = self._backend.from_host(np.array([begin, 0], np.int32))
         self._begin = begin
+        for name in LIMITS.keys() & self.values.keys():
+            self._clipping = Clipping(LIMITS[name], self.values[name], buffers)
         for parameter, moment, view in self._views():
             if (parameter, moment) in earlier:
                 self._backend.copy(view, earlier[parameter, moment])
@@ -190,17 +253,18 @@ class Optimizer:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the moments, the hyper-parameters, the rates and the step counts on the device."""
+        """Bytes of the moments, the numbers, the rates, the step counts and the tables of clipping on the device."""
         moments = [flat for state in self._state for flat in state.values()]
         arrays = [*moments, *self._hyper, *self._rates, *self._steps, *([self._schedule] if self.buffers else [])]
-        return sum(int(array.nbytes) for array in arrays)
+        clipped = 0 if self._clipping is None else self._clipping.nbytes
+        return sum(int(array.nbytes) for array in arrays) + clipped
 
     def unbound(self) -> Optimizer:
         """Return an optimizer of the same kind and numbers that is bound to nothing."""
         other = copy(self)
         other.values, other.buffers = dict(self.values), ()
         other._state, other._hyper, other._rates, other._steps = [], [], [], []
-        other._schedule, other._begin = None, 0
+        other._schedule, other._begin, other._clipping = None, 0, None
         return other
 
     def step(self) -> None:
@@ -218,9 +282,14 @@ class Optimizer:
                 raise RuntimeError(f"{type(self).__name__}: the parameters were packed anew since bind(); bind again")
             buffer.claim()
             buffer.fill_missing_gradients()
+        clipping = self._clipping
+        if clipping is not None:
+            clipping.measure()
         tables = zip(self.buffers, self._state, self._steps, self._hyper, self._rates, strict=True)
         for buffer, state, steps, hyper, rates in tables:
             with buffer.stepping(steps):
+                if clipping is not None:
+                    clipping.apply(buffer)
                 self.update(buffer, state, steps, hyper, rates, self._schedule)
 
     def zero_grad(self) -> None:
@@ -290,6 +359,12 @@ class Optimizer:
         """Copy the hyper-parameters to device memory."""
         for buffer, hyper in zip(self.buffers, self._hyper, strict=True):
             buffer.backend.copy(hyper, np.array(self.hyper(), self._acc(buffer)))
+
+    def write_limit(self) -> None:
+        """Copy the limit of the gradients to device memory."""
+        for name in LIMITS.keys() & self.values.keys():
+            if self._clipping is not None:
+                self._clipping.write(self.values[name])
 
     def _scheduled(self) -> np.ndarray:
         if self._table is None:

@@ -18,6 +18,7 @@ class SGD(Optimizer):
         momentum: at least 0 and below 1.
         nesterov: look ahead along the momentum.
         weight_decay: added to the gradient as weight_decay * parameter.
+        clipnorm, clipvalue, global_clipnorm: limits of the gradients; see Optimizer.
     """
 
     def __init__(
@@ -26,8 +27,12 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
         self._momentum = number(momentum, "SGD: momentum", 1.0)
         if nesterov and not self._momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
@@ -42,6 +47,9 @@ class SGD(Optimizer):
     def nesterov(self) -> bool:
         """Whether steps look ahead along the momentum; fixed, for it is compiled in."""
         return self._nesterov
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "momentum": self.momentum, "nesterov": self.nesterov}
 
     def hyper(self) -> list[float]:
         return [self.momentum, self.weight_decay]

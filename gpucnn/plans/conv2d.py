@@ -17,6 +17,7 @@ from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
+from gpucnn.plans.conv2d_chunks import sum_launch
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -106,14 +107,7 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
     macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
     workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
-    lanes = 256 // slices
-    adding = Launch.of(
-        "conv2d_backward_weight_sum.cu",
-        "conv2d_backward_weight_sum",
-        {**macros, "TUNE_SLICES": slices, "TUNE_LANES": lanes},
-        (ceil_div(weights, lanes),),
-        (lanes, slices),
-    )
+    adding = sum_launch(spec, {"TUNE_CHUNK": chunk}, 256 // slices, slices)
 
     def in_two_stages(first: Plan) -> Plan:
         return replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)

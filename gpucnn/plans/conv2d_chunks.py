@@ -50,23 +50,33 @@ class Chunks:
         """Chunks of a batch, at least one."""
         return max(ceil_div(spec.n, self.images), 1) * self.bands
 
-    def summed(
-        self, algorithm: str, variant: str, first: Launch, macros: Mapping[str, object], spec: Conv2dSpec, order: str
-    ) -> Plan:
+    def summed(self, algorithm: str, variant: str, first: Launch, spec: Conv2dSpec, order: str) -> Plan:
         """Return the Plan of a first launch and the sum of its chunks.
 
         Args:
             first: writes the sums of all chunks to the workspace.
-            macros: the Spec's, without its epilogue.
             order: of the additions within a chunk.
         """
         weights = spec.k * spec.r * spec.s * spec.c // spec.groups
-        tuned = {**macros, **self.macros, "TUNE_SLICES": _ADDERS, "TUNE_LANES": WARP}
-        entry = "conv2d_backward_weight_sum"
-        adding = Launch.of(f"{entry}.cu", entry, tuned, (ceil_div(weights, WARP),), (WARP, _ADDERS))
+        adding = sum_launch(spec, self.macros, WARP, _ADDERS)
         summation = (
             f"{spec.acc_dtype} multiply-adds over chunks of {self.images} images or {self.band} rows, {order}; "
             f"chunks i, i + {_ADDERS}, ... added in order for each i < {_ADDERS}, then these in order"
         )
         workspace = self.count(spec) * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
         return Plan(algorithm, variant, (first, adding), summation, workspace)
+
+
+def sum_launch(spec: Conv2dSpec, chunking: Mapping[str, object], lanes: int, slices: int) -> Launch:
+    """Return the launch that adds the chunks of a gradient of the weight.
+
+    Args:
+        chunking: the macros that say how many chunks there are.
+        lanes: weights of a block.
+        slices: threads that share the chunks of one weight.
+    """
+    types = {name: value for name, value in spec.macros().items() if name in ("SPEC_T", "SPEC_ACC")}
+    macros = {**types, **chunking, "TUNE_SLICES": slices, "TUNE_LANES": lanes}
+    weights = spec.k * spec.r * spec.s * spec.c // spec.groups
+    entry = "conv2d_backward_weight_sum"
+    return Launch.of(f"{entry}.cu", entry, macros, (ceil_div(weights, lanes),), (lanes, slices))

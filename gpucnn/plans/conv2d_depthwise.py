@@ -53,7 +53,7 @@ def backward_weight(spec: Conv2dSpec, alignment: int, macros: Mapping[str, objec
             f"{entry}.cu", entry, tuned, (grid,), (lanes, spec.r, slices), alignment=VECTOR_BYTES if width > 1 else 0
         )
         order = f"strips of {columns} outputs in {slices} slices"
-        yield chunks.summed("depthwise", f"x{width}", launch, macros, spec, order)
+        yield chunks.summed("depthwise", f"x{width}", launch, spec, order)
 
 
 def _maps(

@@ -111,7 +111,7 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
     grid = chunks.count(spec) * ceil_div(spec.k, filters * groups)
     first = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads,))
     order = f"tiles of {rows} x {columns} outputs in {slices} slices"
-    yield chunks.summed("few_channels", "", first, macros, spec, order)
+    yield chunks.summed("few_channels", "", first, spec, order)
 
 
 def _few(spec: Conv2dSpec) -> bool:

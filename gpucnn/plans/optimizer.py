@@ -1,4 +1,4 @@
-"""Plans of what an optimizer step does to a flat buffer: sgd.cu, adam.cu, loss_scale.cu."""
+"""Plans of what an optimizer step does to a flat buffer: sgd.cu, adam.cu, loss_scale.cu, squared_norm.cu, clip.cu."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES, map_plans, widths
 from gpucnn.plans.plan import Launch, Plan, ceil_div
-from gpucnn.specs import AdamSpec, LossScaleSpec, SgdSpec
+from gpucnn.specs import AdamSpec, ClipSpec, LossScaleSpec, SgdSpec, SquaredNormSpec
 from gpucnn.specs.optimizer import elements_per_flag
 
-__all__ = ["adam_update", "loss_scale_update", "sgd_update"]
+__all__ = ["adam_update", "clip_update", "loss_scale_update", "sgd_update", "squared_norm_forward"]
 
 PER_THREAD = 8
 """Loads, and flags, of one thread of the loss scale's kernels."""
@@ -41,3 +41,27 @@ def loss_scale_update(spec: LossScaleSpec, limits: DeviceLimits, alignment: int)
         )
         workspace = blocks * dtypes.numpy_dtype(spec.acc_dtype).itemsize
         yield Plan("direct", f"x{width}", launches, "no additions", workspace)
+
+
+def squared_norm_forward(spec: SquaredNormSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """Sums of squares of the pieces, then of the groups: the width of a load decides who adds what."""
+    for width in widths(alignment, spec.dtype):
+        macros = {**spec.macros(), "TUNE_WIDTH": width, "TUNE_BLOCK": BLOCK}
+        pieces, groups = (max(n, 1) for n in (spec.pieces, spec.groups))
+        entry, vector = "squared_norm_forward", VECTOR_BYTES if width > 1 else 0
+        launches = (
+            Launch.of("squared_norm.cu", f"{entry}_pieces", macros, (pieces,), (BLOCK,), alignment=vector),
+            Launch.of("squared_norm.cu", f"{entry}_sums", macros, (groups,), (BLOCK,), alignment=vector),
+        )
+        workspace = pieces * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+        yield Plan("direct", f"x{width}", launches, f"{BLOCK} threads, x{width}", workspace)
+
+
+def clip_update(spec: ClipSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
+    """One block brings one piece within the limit."""
+    entry = "clip_value_update" if spec.kind == "value" else "clip_norm_update"
+    for width in widths(alignment, spec.dtype):
+        macros = {**spec.macros(), "TUNE_WIDTH": width, "TUNE_BLOCK": BLOCK}
+        vector = VECTOR_BYTES if width > 1 else 0
+        launch = Launch.of("clip.cu", entry, macros, (max(spec.pieces, 1),), (BLOCK,), alignment=vector)
+        yield Plan("direct", f"x{width}", (launch,), "elementwise")

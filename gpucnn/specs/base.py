@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
@@ -106,6 +107,14 @@ def integer(value: Any, what: str, minimum: int) -> int:
             if minimum <= number <= MAX_ELEMENTS:
                 return number
     raise ValueError(f"{what} must be an integer from {minimum} to {MAX_ELEMENTS}, got {value!r}")
+
+
+def positive(value: Any, what: str) -> float:
+    """Return a finite number above 0 as a float; a ValueError that names `what` for others."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if real and 0.0 < value < math.inf:
+        return float(value)
+    raise ValueError(f"{what} must be a number above 0, got {value!r}")
 
 
 def pair(value: object, what: str, minimum: int) -> tuple[int, int]:

@@ -77,16 +77,23 @@ def _broadcast(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> tuple[tupl
 
 @dataclass(frozen=True)
 class BinarySpec(base.Spec):
-    """y = a (op) b with NumPy's broadcasting; both of `dtype`, at most MAX_AXES axes after adjacent ones are merged."""
+    """y = activation(a (op) b) with NumPy's broadcasting; both of `dtype`. Adjacent axes are merged, and at most
+    MAX_AXES remain. The activation is one of FUSED_ACTIVATIONS, with its default slope.
+    """
 
     kind: str
     a_shape: tuple[int, ...]
     b_shape: tuple[int, ...]
     dtype: str
+    activation: str = "linear"
 
     def __post_init__(self) -> None:
         if self.kind not in BINARY_KINDS:
             raise ValueError(f"unknown operation {self.kind!r}; known: {', '.join(BINARY_KINDS)}")
+        if self.activation not in base.FUSED_ACTIVATIONS:
+            raise ValueError(
+                f"{self.kind}: {self.activation} cannot be fused; fused: {', '.join(base.FUSED_ACTIVATIONS)}"
+            )
         try:
             _broadcast(self.a_shape, self.b_shape)
         except ValueError:
@@ -114,15 +121,19 @@ class BinarySpec(base.Spec):
     def batchless(self) -> BinarySpec:
         """Return the Spec without its extents, which are kernel arguments: 2 stands for any, 1 for a broadcast axis."""
         a_shape, b_shape = (tuple(2 if axis[which] else 1 for axis in self.axes()) for which in (1, 2))
-        return BinarySpec(self.kind, a_shape, b_shape, self.dtype)
+        return BinarySpec(self.kind, a_shape, b_shape, self.dtype, self.activation)
 
     def sizes(self) -> Mapping[str, object]:
-        """Return the SPEC_* macros: the kind."""
-        return {"SPEC_KIND": BINARY_KINDS.index(self.kind)}
+        """Return the SPEC_* macros: the kind and the activation."""
+        slope = base.default_slope(self.activation)
+        return {
+            "SPEC_KIND": BINARY_KINDS.index(self.kind),
+            **base.epilogue_macros(False, self.activation, slope, self.acc_dtype),
+        }
 
     def terms(self, operation: str) -> int:
-        """Return 1: one rounding."""
-        return 1
+        """Return 1, one rounding; with an activation a small count that covers the transcendental functions'."""
+        return 1 if self.activation == "linear" else 16
 
 
 @dataclass(frozen=True)

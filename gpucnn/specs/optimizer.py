@@ -1,4 +1,4 @@
-"""Sizes of optimizer steps, and of the loss scale's, on one flat buffer of parameters.
+"""Sizes of optimizer steps, of the loss scale's and of clipping, on one flat buffer of parameters.
 
 `flags` holds one uint8 for every SEGMENT bytes of parameters (`elements_per_flag`): bit 0 trainable, bit 1 decayed.
 Hyper-parameters, the table of learning rates and the count of steps stand in device memory, so that a captured step
@@ -22,6 +22,8 @@ SEGMENT = 256
 TRAINABLE, DECAYED = 1, 2
 PER_COUNT = 256
 """Elements that share one count of the steps."""
+PIECE = 64
+"""Segments, at most, of a piece of the buffer that is clipped."""
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-14, 2.0**24
 """Of a loss; they and their inverses are exact float32 numbers."""
 
@@ -120,3 +122,59 @@ class LossScaleSpec(base.Spec):
     def terms(self, operation: str) -> int:
         """Return 1: powers of two are exact."""
         return 1
+
+
+@dataclass(frozen=True)
+class SquaredNormSpec(base.Spec):
+    """sums[j] = the sum of g**2 over group j of a buffer's gradients, frozen segments left out: float64 (groups,).
+
+    Tables in device memory, int32: pieces (pieces, 3), [group, first segment, segments] each, a piece within one
+    parameter and those of a group together; bounds (groups + 1,), group j has pieces bounds[j] to bounds[j + 1] - 1.
+    """
+
+    pieces: int
+    groups: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("pieces", "groups")
+
+    @property
+    def acc_dtype(self) -> str:
+        """float64: the square of no float32 overflows there."""
+        return "float64"
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return {"SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+
+
+CLIP_KINDS = ("value", "norm", "global_norm")
+
+
+@dataclass(frozen=True)
+class ClipSpec(base.Spec):
+    """Gradients of a buffer brought within a limit, float64 (1,) in device memory.
+
+    value: into [-limit, limit]. norm: a group's, whose `SquaredNormSpec` sum is S, times limit / sqrt(S) where sqrt(S)
+    is larger than the limit; global_norm: with S the sum of all `sums` sums. Where a norm is not finite, its gradients
+    become NaN. Pieces as in SquaredNormSpec.
+    """
+
+    kind: str
+    pieces: int
+    sums: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("pieces", "sums")
+
+    def __post_init__(self) -> None:
+        if self.kind not in CLIP_KINDS:
+            raise ValueError(f"clip: kind must be one of {', '.join(CLIP_KINDS)}, got {self.kind!r}")
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        return {"SPEC_GLOBAL": self.kind == "global_norm", "SPEC_PER_FLAG": elements_per_flag(self.dtype)}
+
+    def terms(self, operation: str) -> int:
+        """Return a small count that covers the chained roundings."""
+        return 4

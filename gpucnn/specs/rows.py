@@ -178,19 +178,73 @@ class GatherSpec(base.Spec):
         return 1
 
 
+METRICS_KINDS = ("labels", "binary", "loss")
+
+
 @dataclass(frozen=True)
 class MetricsSpec(base.Spec):
-    """Running totals in device memory: float64 [sum of loss * rows, correct rows, rows].
+    """Running totals in device memory: float64 [sum of loss * rows, correct, rows].
 
-    A row is correct when its first largest logit stands at its label; a row with NaN is wrong.
+    By kind: "labels", int32 (rows,), count the rows whose label is among the `top` largest of `classes` logits, of
+    equal ones the first; a row with NaN is wrong. "binary", targets of 0..1 (rows, classes), counts for each row the
+    share of elements on the side of 0 where their target is of 1/2. "loss" counts nothing.
     """
 
     rows: int
     classes: int
     dtype: str
+    kind: str = "labels"
+    top: int = 1
 
     runtime: ClassVar[tuple[str, ...]] = ("rows", "classes")
+    values: ClassVar[tuple[str, ...]] = ("top",)
+
+    def __post_init__(self) -> None:
+        if self.kind not in METRICS_KINDS:
+            raise ValueError(f"metrics: kind must be one of {', '.join(METRICS_KINDS)}, got {self.kind!r}")
+
+    def sizes(self) -> Mapping[str, object]:
+        """Return the SPEC_* macros."""
+        binary = self.kind == "binary"
+        return {"SPEC_BINARY": binary, "SPEC_TARGET": dtypes.kernel_type(self.dtype if binary else "int32")}
 
     def terms(self, operation: str) -> int:
         """Return 1: one rounding a row."""
         return 1
+
+
+@dataclass(frozen=True)
+class ArgmaxSpec(base.Spec):
+    """y[r] = the first place of the largest of x[r] (rows, columns), int32; -1 for a row with NaN."""
+
+    rows: int
+    columns: int
+    dtype: str
+
+    runtime: ClassVar[tuple[str, ...]] = ("rows", "columns")
+
+    def __post_init__(self) -> None:
+        if self.columns < 1:
+            raise ValueError(f"argmax: the last axis must have at least one element, got {self.columns}")
+
+    def batchless(self) -> ArgmaxSpec:
+        """Return the Spec without the batch, which is the rows."""
+        return replace(self, rows=0)
+
+
+@dataclass(frozen=True)
+class ConfusionSpec(base.Spec):
+    """counts[label, predicted] += 1 for each of `rows` rows; an int32 (classes, classes) in device memory.
+
+    A row whose label or prediction is no class, 0..classes-1, is not counted.
+    """
+
+    rows: int
+    classes: int
+    dtype: str = "int32"
+
+    runtime: ClassVar[tuple[str, ...]] = ("rows", "classes")
+
+    def macros(self) -> dict[str, object]:
+        """Return no macros: everything is int."""
+        return {}

@@ -1,12 +1,12 @@
-"""The loop over epochs and batches: resident data, captured steps, totals read once an epoch."""
+"""The loop over epochs and batches: data on the device, captured steps, totals read once an epoch."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,23 +19,12 @@ from gpucnn.metrics import Totals
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
+from gpucnn.training.streamed import StreamedData, placed
 
 _log = logging.getLogger("gpucnn")
 
 LAUNCH_SECONDS = 0.25
 """How long one graph launch may last: interrupts and callbacks act between launches."""
-
-
-@dataclass
-class History:
-    """What `fit` returns: one value for each epoch under loss, acc, val_loss, val_acc, seconds."""
-
-    history: dict[str, list[float]] = field(default_factory=dict)
-
-    def append(self, row: dict[str, float]) -> None:
-        """Add an epoch."""
-        for key, value in row.items():
-            self.history.setdefault(key, []).append(value)
 
 
 class EpochRunner:
@@ -44,50 +33,97 @@ class EpochRunner:
     Args:
         model: compiled and built.
         x, y: host arrays, checked.
+        weight: of the samples, (N,), or None.
         batch_size: rows of a step; the last batch of an epoch may be smaller and runs eagerly.
         seed: of the shuffles.
         shuffle: whether each epoch visits the samples in another order.
+        limit: batches of an epoch, at most; None for all.
+        singly: whether every launch is one step.
+
+    Attributes:
+        batches, rows: of an epoch.
+        done: batches of the epoch so far.
     """
 
     def __init__(
-        self, model: Network, x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, shuffle: bool
+        self,
+        model: Network,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        weight: np.ndarray | None = None,
+        limit: int | None = None,
+        singly: bool = False,
     ) -> None:
         for buffer in model.optimizer.buffers:
             buffer.claim()
             buffer.zero_grad()  # what an interrupted step left would be added to
         self._model = model
         self._batch = min(batch_size, len(x))
-        self._seed = seed
+        self.seed = seed
         self._shuffle = shuffle
         self.steps, self._rest = divmod(len(x), self._batch)
+        if limit is not None and limit <= self.steps:
+            self.steps, self._rest = limit, 0
+        self.batches = self.steps + (1 if self._rest else 0)
+        self.rows = self.steps * self._batch + self._rest
+        self.done = 0
         self._backend = model.backend
-        self._data = ResidentData(x, y, self._backend, model.dtype)
-        self._totals = Totals(self._backend)
+        self._data = placed(x, y, weight, self._backend, model.dtype, self._batch)
+        self.totals = totals_for(model)
         # Not a method, or the recording would hold its owner, and the data's memory would wait for the collector.
-        step = partial(_train_on_next, model, self._data, self._totals, self._batch)
+        step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._step = step
         self._recording = Recording(step, self._backend) if self._backend.captures else None
         self._prepared = False
-        self._repeat = 0
+        self._repeat = 1 if singly else 0
         self._captured = False
 
-    def run(self, epoch: int) -> Iterator[int]:
-        """Train one epoch, yielding the number of rows done after every launch."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resumed training must have in common with the one that stopped, as JSON."""
+        return {
+            "samples": self._data.count,
+            "batch_size": self._batch,
+            "batches": self.batches,
+            "shuffle": self._shuffle,
+            "weighted": self._data.weighted,
+        }
+
+    def run(self, epoch: int, first: int = 0) -> Iterator[int]:
+        """Train one epoch, yielding the number of rows done after every launch.
+
+        Args:
+            epoch: decides the order.
+            first: batches of the epoch that were done before; 0 also forgets the totals of what was done.
+        """
         self._prepare()
-        self._data.start(batch_order(self._data.count, seed=self._seed, epoch=epoch, shuffle=self._shuffle))
-        self._totals.reset()
-        left = self.steps
-        while left:
-            done = self._launch(left)
-            left -= done
-            yield done * self._batch
-        if self._rest:
-            _train_on_next(self._model, self._data, self._totals, self._rest)
+        order = batch_order(self._data.count, seed=self.seed, epoch=epoch, shuffle=self._shuffle)
+        self._data.start(order, first * self._batch)
+        if not first:
+            self.totals.reset()
+        self.done = first
+        while self.done < self.steps:
+            held = self._data.ready(self.done * self._batch, self._batch) // self._batch
+            steps = self._launch(min(self.steps - self.done, held))
+            self.done += steps
+            yield steps * self._batch
+        if self.done < self.batches:
+            self._data.ready(self.done * self._batch, self._rest)
+            _train_on_next(self._model, self._data, self.totals, self._rest)
+            self.done += 1
             yield self._rest
 
     def read(self) -> tuple[float, float, int]:
-        """Return the epoch's mean loss, accuracy and rows so far."""
-        return self._totals.read()
+        """Return the epoch's mean loss, accuracy and rows so far; this waits for the device."""
+        return self.totals.read()
+
+    def results(self) -> dict[str, Any]:
+        """Return what the epoch measured so far, by name, and the rows as "count"; see `Totals.results`."""
+        return self.totals.results(self._model.loss)
 
     def _prepare(self) -> None:
         """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
@@ -105,7 +141,7 @@ class EpochRunner:
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""
         if self._recording is None:
-            _train_on_next(self._model, self._data, self._totals, self._batch)
+            _train_on_next(self._model, self._data, self.totals, self._batch)
             return 1
         if not self._recording.ready:
             self._recording()
@@ -126,66 +162,80 @@ class EpochRunner:
         recording()
         self._backend.synchronize()
         seconds = time.perf_counter() - begin
-        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), self.steps))
+        most = min(self.steps, self._data.capacity // self._batch)
+        return 0 if first else max(1, min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), most))
 
 
-def _train_on_next(model: Network, data: ResidentData, totals: Totals, rows: int) -> None:
+def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: Totals, rows: int) -> None:
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
-    train_on(model, x, y, totals)
+    train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def train_on(model: Network, x: Tensor, y: Tensor | None, totals: Totals | None = None) -> Tensor:
+def totals_for(model: Network) -> Totals:
+    """Return the sums of what a model measures."""
+    _, outputs = model.sample_shapes("totals")
+    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+
+
+def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
     """Take one training step on a batch; return the loss. Launches and nothing else."""
     with deferring():
         prediction = model(x, training=True)
-        loss = model.loss(prediction, y) if totals is None else totals.measure(model.loss, prediction, y)
+        if totals is not None:
+            loss = totals.measure(model.loss, prediction, y, weight)
+        else:
+            loss = model.loss(prediction, y) if weight is None else model.loss.weighted(prediction, y, weight)
     loss.backward()
     model.optimizer.step()
     return loss
 
 
-def evaluate(model: Network, x: np.ndarray, y: np.ndarray, batch_size: int) -> tuple[float, float, int]:
-    """Return mean loss, accuracy and rows over a data set, changing nothing."""
-    data = ResidentData(x, y, model.backend, model.dtype)
-    totals = Totals(model.backend)
+def evaluate(
+    model: Network,
+    x: np.ndarray,
+    y: np.ndarray,
+    batch_size: int,
+    weight: np.ndarray | None = None,
+    *,
+    limit: int | None = None,
+    between: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Return what is measured over a data set, by name, and its rows as "count", changing nothing.
+
+    Args:
+        model: compiled and built.
+        x, y: host arrays, checked.
+        batch_size: rows of a launch.
+        weight: of the samples, (N,), or None.
+        limit: batches, at most; None for all.
+        between: called after every batch; an exception ends the evaluation.
+    """
+    data = placed(x, y, weight, model.backend, model.dtype, batch_size)
+    totals = totals_for(model)
     with no_grad():
-        for rows in _batches(len(x), batch_size):
-            batch, labels = data.take(rows)
+        for batch, target, factors in islice(_batches(data, batch_size), limit):
             with deferring():
                 prediction = model(batch, training=False)
-                totals.measure(model.loss, prediction, labels)
-    return totals.read()
+                totals.measure(model.loss, prediction, target, factors)
+            if between is not None:
+                between()
+    return totals.results(model.loss)
 
 
 def predict(model: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
     """Return the model's outputs for every sample, on the host."""
-    data = ResidentData(x, None, model.backend, model.dtype)
+    data = placed(x, None, None, model.backend, model.dtype, batch_size)
     with no_grad():
-        parts = [model(data.take(rows)[0], training=False).numpy() for rows in _batches(len(x), batch_size)]
+        parts = [model(batch, training=False).numpy() for batch, _, _ in _batches(data, batch_size)]
     return np.concatenate(parts)
 
 
-def _batches(count: int, batch_size: int) -> Iterator[int]:
-    for start in range(0, count, batch_size):
-        yield min(batch_size, count - start)
-
-
-def run_epochs(
-    runner: EpochRunner, epochs: range, validate: Callable[[], tuple[float, float]] | None, report: Any
-) -> History:
-    """Train and validate the numbered epochs; `report` shows progress (see training.report)."""
-    history = History()
-    for epoch in epochs:
-        begin = time.perf_counter()
-        with report.epoch(epoch, epochs.stop) as advance:
-            for rows in runner.run(epoch):
-                advance(rows)
-        loss, accuracy, rows = runner.read()
-        seconds = time.perf_counter() - begin
-        row = {"loss": loss, "acc": accuracy, "seconds": seconds, "images_per_second": rows / seconds}
-        if validate is not None:
-            row["val_loss"], row["val_acc"] = validate()
-        history.append(row)
-        report.row(epoch, epochs.stop, row)
-    return history
+def _batches(
+    data: ResidentData | StreamedData, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Yield samples, targets and weights, a batch at a time."""
+    for start in range(0, data.count, batch_size):
+        rows = min(batch_size, data.count - start)
+        data.ready(start, rows)
+        yield *data.take(rows), data.take_weight(rows)

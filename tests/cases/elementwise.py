@@ -42,8 +42,10 @@ _SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def _binary(kind: str, a: tuple[int, ...], b: tuple[int, ...]) -> Callable[[str], BinarySpec]:
-    return lambda dtype: BinarySpec(kind, a, b, dtype)
+def _binary(
+    kind: str, a: tuple[int, ...], b: tuple[int, ...], activation: str = "linear"
+) -> Callable[[str], BinarySpec]:
+    return lambda dtype: BinarySpec(kind, a, b, dtype, activation)
 
 
 _KINDS = ("add", "subtract", "multiply", "divide")
@@ -54,6 +56,8 @@ BINARY = {
         for i, count in enumerate((1, 255, 256, 257, 1025, 2049))
     },
     **{name: _binary(_KINDS[i % 4], a, b) for i, (name, (a, b)) in enumerate(_SHAPES.items())},
+    "add_relu": _binary("add", (4, 67), (4, 67), "relu"),
+    "add_elu_column": _binary("add", (33, 64), (33, 1), "elu"),
 }
 
 VALUES = {"add": 1.5, "multiply": -0.75, "subtract_from": 1.0, "divide_into": 2.0, "power": 3.0}

@@ -15,28 +15,8 @@ from click.testing import CliRunner, Result
 from gpucnn import backends
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.cli import main
-from gpucnn.datasets import digits, write_idx
 from gpucnn.devices import nvrtc
 from gpucnn.devices.emulated import EmulatedDevice
-
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-@pytest.fixture
-def small_mnist(tmp_path: Path) -> Path:
-    """A folder with MNIST's file names that holds a few drawn digits."""
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    (x_train, y_train), (x_test, y_test) = digits.load_data(train=300, test=100)
-    for name, array in zip(FILES, (x_train, y_train, x_test, y_test), strict=True):
-        write_idx(folder / name, array)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def restored_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--backend is process-wide: put it back."""
-    monkeypatch.setattr(backends, "_process", None)
 
 
 def run(*arguments: object) -> Result:
@@ -58,7 +38,9 @@ def test_help_names_every_command():
 def test_train_saves_weights_that_evaluate_reads(small_mnist, tmp_path):
     result = train(small_mnist, tmp_path / "run", "--seed", 3)
     assert result.exit_code == 0, result.output
-    assert "lenet5, 61,706 parameters, on numpy; 300 training and 100 test images of mnist" in result.stdout
+    assert (
+        "lenet5, 61,706 parameters, on numpy; 285 training, 15 validation and 100 test images of mnist" in result.stdout
+    )
     assert "test accuracy" in result.stdout
     for target in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
         shown = run("evaluate", target, "--data-dir", small_mnist, "--backend", "numpy", "--json")
@@ -209,7 +191,7 @@ def test_plans_of_a_backend_are_those_of_a_step_on_it(backend_of, monkeypatch):
         (("--backend", "emulated"), "--backend goes with --plans"),
         (("--plans", "--backend", "emulated", "--arch", "sm_80"), "--arch and --backend exclude each other"),
         (("--plans", "--backend", "numpy"), "'numpy' is not one of 'cuda', 'emulated'"),
-        (("--model", "lenet6"), "'lenet6' is not 'lenet5'"),
+        (("--model", "lenet6"), "'lenet6' is not one of 'lenet5', 'mnist_convnet'"),
     ],
 )
 def test_kernels_refuses_options_that_do_not_go_together(options, message):

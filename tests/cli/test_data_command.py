@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IdxCollection:
 def test_list_says_where_each_data_set_is_or_how_large_it_is(small, tmp_path):
     before = run("data", "list")
     assert before.exit_code == 0, before.output
-    assert "fashion_mnist  not found; its download has 30,878,645 bytes" in before.stdout
+    assert "fashion_mnist  not found; `gpucnn data download fashion_mnist` fetches 30,878,645 bytes" in before.stdout
     assert run("data", "download", "mnist").exit_code == 0
     folder = tmp_path / "cache" / "datasets" / "mnist"
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -71,6 +73,20 @@ def test_f4_a_failed_download_is_one_line_and_exit_code_1(small, tmp_path, monke
     assert result.exit_code == 1 and result.stdout == ""
     assert len(result.stderr.strip().splitlines()) == 1
     assert "No such file or directory: '/nowhere/" in result.stderr and "expected an address of file" in result.stderr
+    assert "; by hand: expected its four files together in one folder, raw or with .gz, " in result.stderr
+    assert all(str(file) in result.stderr for file in small.files), "names, sizes and hashes"
+    assert f"; put it in {tmp_path}/cache/datasets/mnist, or give the folder" in result.stderr
+
+
+def test_f5_a_warning_is_one_line_without_its_place(small, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = run("data", "download", "mnist")
+    warning, error = result.stderr.splitlines()
+    assert re.fullmatch(rf"Warning: the cache folder {tmp_path}/file/cache cannot be written \(.*\); using .*", warning)
+    assert result.exit_code == 1 and error.startswith("Error: mnist: the cache cannot be written, so nothing would be")
 
 
 def test_verify_has_a_line_for_each_file_and_fails_for_any(small, tmp_path):
@@ -91,7 +107,9 @@ def test_verify_has_a_line_for_each_file_and_fails_for_any(small, tmp_path):
 
 def test_verify_with_nothing_to_verify_fails(small):
     result = run("data", "verify")
-    assert result.exit_code == 1 and "no data set was found to verify" in result.stderr
+    assert result.exit_code == 1 and re.search(r"no data set was found in .*/datasets; `gpucnn data", result.stderr)
+    elsewhere = run("data", "verify", "--data-dir", "/nowhere")
+    assert elsewhere.exit_code == 1 and "no data set was found in /nowhere; " in elsewhere.stderr
 
 
 @pytest.mark.parametrize("arguments", [["download"], ["verify", "cats"], ["frobnicate"], ["list", "--colour"]])

@@ -74,6 +74,8 @@ def test_korean():
         (("conv", "--position", "1"), 2, "'1' is no row,column such as 0,1"),
         (("conv", "--stride", "a"), 2, "'a' is neither a number nor two"),
         (("conv", "--example", "pooling"), 2, "this example has no filter: give --filter"),
+        (("conv", "--input", ""), 1, "--input: rows must have one length of at least 1, got lengths [0]"),
+        (("backward", "--window", "3"), 2, "--window goes with poolings"),
         (("conv", "--input", "1,2;3"), 1, "--input: rows must have one length"),
         (("conv", "--filter", "9.csv"), 1, "9.csv cannot be read as a matrix"),
         (("conv", "--stride", "0"), 1, "conv2d: stride must be an integer from 1"),
@@ -100,3 +102,8 @@ def test_the_four_sides_of_a_padding():
     found = json.loads(run("conv", "--padding", "1,0,2,0", "--dilation", "1x2", "--json").stdout)
     assert found["padding"] == [1, 0, 2, 0] and found["dilation"] == [1, 2]
     assert np.shape(found["result"]) == (4, 3)
+
+
+def test_the_running_maximum_is_told():
+    found = json.loads(run("pool", "--json").stdout)
+    assert [term["total"] for term in found["traces"][0]["terms"]] == [1, 1, 5, 6]

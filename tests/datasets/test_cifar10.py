@@ -260,5 +260,5 @@ def test_train_and_evaluate_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     common = ["--dataset", "cifar10", "--data-dir", str(tmp_path), "--backend", "numpy"]
     trained = CliRunner().invoke(main, ["train", "--epochs", "1", "--run-dir", str(tmp_path / "run"), *common])
     assert trained.exit_code == 0, trained.output
-    assert "20 training and 4 test images of cifar10" in trained.stdout
+    assert "19 training, 1 validation and 4 test images of cifar10" in trained.stdout
     assert CliRunner().invoke(main, ["evaluate", str(tmp_path / "run"), *common]).exit_code == 0

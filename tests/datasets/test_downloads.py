@@ -210,8 +210,17 @@ def test_f5_an_unwritable_cache_is_replaced_by_a_temporary_one(tmp_path: Path, m
     collection, served, arrays = published()
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with serving(served) as mirror, pytest.warns(RuntimeWarning, match="cannot be written"):
-        assert_loaded(replace(collection, mirrors=(mirror.url,)), arrays)
+    with serving(served) as mirror:
+        collection = replace(collection, mirrors=(mirror.url,))
+        with pytest.warns(RuntimeWarning, match="cannot be written"):
+            assert_loaded(collection, arrays)
+        with pytest.raises(
+            DataError, match=r"small: the cache cannot be written, so nothing .*; give a folder as data"
+        ):
+            collection.download()
+        assert all(fetched for _, fetched in collection.download(tmp_path / "given"))
+    with pytest.raises(DataError, match=r"\(no such folder\); give the folder as data_dir \(--data-dir\) or in GPUCNN"):
+        replace(collection, name="other").find()
 
 
 PROGRAM = """

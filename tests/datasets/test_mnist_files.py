@@ -88,7 +88,9 @@ def test_missing_files_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"{tmp_path}/data (only {TRAIN_IMAGES}, {TRAIN_LABELS}, {TEST_IMAGES})" in message
     assert f"{tmp_path}/data/mnist (none of them)" in message
     assert f"{tmp_path}/cache/datasets (no such folder), {tmp_path}/cache/datasets/mnist (no such folder)" in message
-    assert f"put it in {tmp_path}/data/mnist, or give the folder as data_dir or in GPUCNN_DATA_DIR" in message
+    assert (
+        f"put it in {tmp_path}/data/mnist, or give the folder as data_dir (--data-dir) or in GPUCNN_DATA_DIR" in message
+    )
     assert (
         f"{TRAIN_IMAGES} (47,040,016 bytes, SHA-256 ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2f" in message
     )

@@ -436,6 +436,7 @@ class FakeCupy:
         cupy.asnumpy = lambda array: array.get()
         cupy.get_default_memory_pool = lambda: types.SimpleNamespace(
             used_bytes=lambda: self.memory_used,
+            free_bytes=lambda: 1 << 20,
             get_limit=lambda: self.memory_limit or 0,
             free_all_blocks=lambda: self.check("free_all_blocks"),
         )

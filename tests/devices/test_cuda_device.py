@@ -162,6 +162,14 @@ def test_from_dlpack_of_another_gpu(cupy: FakeCupy) -> None:
         CudaDevice(0).from_dlpack(Exporter())
 
 
+def test_free_bytes_are_the_drivers_and_the_pools_within_its_limit(cupy: FakeCupy, device: CudaDevice) -> None:
+    assert device.free_bytes() == (1 << 30) + (1 << 20)
+    cupy.memory_limit, cupy.memory_used = 5000, 4000
+    assert device.free_bytes() == 1000
+    cupy.memory_used = 6000
+    assert device.free_bytes() == 0
+
+
 def test_g3_out_of_memory_names_the_sizes_and_leaves_the_device_usable(cupy: FakeCupy, device: CudaDevice) -> None:
     cupy.memory_limit = 1000
     held = device.empty((100,), FLOAT32)

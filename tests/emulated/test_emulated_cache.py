@@ -17,7 +17,6 @@ import pytest
 import gpucnn
 from gpucnn import cache
 from gpucnn.devices.emulated import EmulatedDevice, EmulatedModule, object_cache, toolchain
-from gpucnn.devices.emulated.reports import source_places
 from gpucnn.devices.emulated.runtime_library import library_path
 from gpucnn.errors import DeviceError, KernelError
 
@@ -66,6 +65,18 @@ def test_key_holds_text_build_architecture_and_flags(fresh: Path, monkeypatch: p
     paths |= {EmulatedModule(branch, architecture=a, name="fill.cu").path for a in (75, 90)}
     assert len(paths) == 5
     assert object_cache.key_of(["ab", "c"]) != object_cache.key_of(["a", "bc"])
+
+
+def test_only_a_report_builds_line_tables(fresh: Path) -> None:
+    fill()
+    behind = EmulatedModule(TEXT.replace("[threadIdx.x]", "[threadIdx.x + 1]"), name="fill.cu").kernel("fill")
+    before = set(fresh.rglob("*.so"))
+    for _ in range(2):
+        with pytest.raises(KernelError, match="memory-fault at fill.cu:1: "):
+            behind((1,), (1024,), (np.zeros(4, "f4"), np.float32(3)))
+        (twin,) = set(fresh.rglob("*.so")) - before
+    assert b".debug_line" in twin.read_bytes()
+    assert all(b".debug_line" not in path.read_bytes() for path in before if path.name.startswith("fill"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "unsealed"])
@@ -144,7 +155,6 @@ EmulatedModule({TEXT!r} + "// kept\\n", name="fill.cu")
     monkeypatch.setattr(cache, "_BETWEEN_PRUNINGS", 0)
     fill(TEXT + "// another\n")
     assert kept.exists() and not lost.exists()
-    assert source_places(lost, [64]) == {}, "reports of a module that is gone do without lines"
 
 
 def test_parallel_processes_share_a_cache(fresh: Path) -> None:
@@ -229,6 +239,22 @@ def test_unwritable_cache_warns_once_and_works(tmp_path: Path, monkeypatch: pyte
         warnings.simplefilter("error")
         assert cache.cache_directory() == first
     assert first.is_dir() and not blocked.exists()
+
+
+def test_f5_without_a_home_the_cache_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "GPUCNN_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"the cache folder ~/.cache/gpucnn cannot be .*there is no home folder"):
+        folder = cache.cache_directory()
+    assert folder.is_dir() and cache.is_temporary() and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GPUCNN_CACHE_DIR", "~/own")
+    assert cache.cache_directory() == tmp_path / "own" and not cache.is_temporary()
 
 
 # ------------------------------------------------------------------------------------------ without a compiler

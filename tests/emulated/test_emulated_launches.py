@@ -171,7 +171,7 @@ def test_unknown_entries_builds_and_texts() -> None:
     with pytest.raises(KernelError, match="empty.cu has no `extern"):
         EmulatedModule("// nothing", name="empty.cu")
     entry = 'extern "C" __global__ void k(float* y) { y[0] = 0; }\n'
-    with pytest.raises(KernelError, match="file.cu: line 1 of the text: declare `extern __shared__` inside the kernel"):
+    with pytest.raises(KernelError, match="file.cu:1: declare `extern __shared__` inside the kernel"):
         EmulatedModule("extern __shared__ float s[];\n" + entry, name="file.cu")
 
 

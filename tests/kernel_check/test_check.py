@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,101 @@ ADDED = f"{HEAD}(float* y, const float* x, int n) {{ int i = threadIdx.x; if (i 
 SUMMED = f"{HEAD}(float* y, const float* x) {{ atomicAdd(y, x[threadIdx.x]); }}\n"
 
 
+def test_plain_kernels_and_launch_bounds_in_every_place():
+    block = '\nextern "C" {\n__global__ void\nk(float* __restrict__ y) {\n  y[threadIdx.x + 1] = 1;\n}\n}\n'
+    for head in (
+        "__global__ void k", "static __global__ __launch_bounds__(64) void k",
+        "__global__ void\n__launch_bounds__(32 * (1 + 1), 2)\nk",
+    ):  # fmt: skip
+        Path("k.cu").write_text(f"{head}(float* y) {{}}")
+        source = read_kernel(Path("k.cu"), {})
+        assert list(source.entries) == ["k"] and source.text.count("\n") == head.count("\n") + 2
+        assert ("__launch_bounds__" in source.text) == ("__launch_bounds__" in head)
+    shown = run(*written(block, arguments={"y": {"shape": 32}}))
+    assert shown.exit_code == 1 and "out-of-bounds at k.cu:5:" in shown.stdout
+
+
+SCALE = """template <typename T, int BLOCK = 32>
+__global__ void __launch_bounds__(BLOCK)
+scale(T* y, const T* __restrict__ x, T a) {
+  __shared__ T staged[BLOCK];
+  staged[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = a * staged[BLOCK - 1 - threadIdx.x];
+}
+"""
+
+
+def test_templates_are_named_with_their_arguments():
+    arguments = {"y": {"shape": 32, "expected": [-2.0 * i for i in range(32)][::-1]},
+                 "x": {"shape": 32, "fill": "arange"}, "a": -2}  # fmt: skip
+    files = written(SCALE, arguments=arguments, entry="scale<double>")
+    assert run(*files).exit_code == 0
+    assert run(*files, "--entry", "scale<float, 32>").exit_code == 0
+    Path("k.cu").write_text(SCALE.replace("  __syncthreads();\n", "\n"))
+    shown = run(*files)
+    assert shown.exit_code == 1 and "race-shared at k.cu:7" in shown.stdout
+    for entry, message in (
+        ("scale<>", "k.cu: scale<>: the template takes T, BLOCK"),
+        ("scale<int, 32, 1>", "scale<int, 32, 1>: the template takes T, BLOCK"),
+        ("scael<int>", "k.cu: scael<int>: there is no kernel template 'scael'; there are scale"),
+    ):
+        shown = run(*files, "--entry", entry)
+        assert shown.exit_code == 1 and message in shown.stderr
+    with pytest.raises(KernelError, match="k.cu: scale is a template of T, BLOCK: name its arguments, as in --entry"):
+        read_kernel(Path("k.cu"), {})
+
+
+def test_explicit_instantiations_are_entries():
+    Path("k.cu").write_text(SCALE + "template __global__ void scale<float>(float*, const float*, float);\n")
+    source = read_kernel(Path("k.cu"), {})
+    assert {name: [p.type for p in found] for name, found in source.entries.items()} == {
+        "scale_float": ["float", "float", "float"]
+    }
+
+
+VECTORS = f"""struct Line {{ float slope; int n; }};
+{HEAD}(float* y, const Line line, float2 shift) {{
+  if (threadIdx.x < line.n) y[threadIdx.x] = line.slope * threadIdx.x + shift.y;
+}}
+"""
+
+
+def test_vectors_and_structures_by_value():
+    Path("k.cu").write_text(VECTORS)
+    line = struct.pack("fi", 2, 32)
+    table = {"grid": 1, "block": 32, "arguments": {
+        "y": {"shape": 32, "expected": [2 * i + 5 for i in range(32)]}, "line": line, "shift": [4, 5]}}  # fmt: skip
+    source = read_kernel(Path("k.cu"), {})
+    assert run_checked(source, launch_of(table, Path("a.py"))) == []
+    for name, value, message in (
+        ("line", 3, "argument 'line' is Line: give its 8 bytes in a .py, got 3"),
+        ("shift", 3, "argument 'shift' is float2: give a list of 2 numbers, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_checked(source, launch_of({**table, "arguments": {**table["arguments"], name: value}}, Path("a.py")))
+
+
+def test_a_misaligned_access_is_one_finding():
+    text = f"""{HEAD}(float* y, const float* x) {{
+  float4 four = *(const float4*)(x + 1);
+  y[threadIdx.x] = four.x + four.w;
+}}
+"""
+    assert kinds(text, arguments={"y": {"shape": 32}, "x": {"shape": 8, "fill": 1}}) == ["misaligned"]
+
+
+def test_an_error_in_a_python_description_is_one_line_with_its_place():
+    for text, message in (
+        ("x = 1\nlaunch = {'grid': 1 / 0}\n", "a.py:2: ZeroDivisionError: division by zero"),
+        ("launch = {'grid': 1 0}\n", "a.py:1: SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name\n", "a.py:1: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+    ):
+        Path("a.py").write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_launch(Path("a.py"))
+
+
 def test_arguments_that_are_read_and_written():
     x = {"shape": 32, "fill": "arange"}
     assert kinds(ADDED, arguments={"y": {"shape": 32}, "x": x, "n": 32}) == ["uninitialised-global"]
@@ -219,6 +315,7 @@ def test_a_description_without_a_part_or_of_another_kind_is_refused():
         ({"y": {"shape": 1, "dtype": "int32"}, "x": [1], "n": 1}, "is float*, an array of float32, got an array"),
         ({"y": {"shape": 1}, "x": {"file": "no.npy"}, "n": 1}, "no.npy cannot be read as a NumPy array"),
         ({"y": {"shape": 1}, "x": [1], "n": "1"}, "argument 'n' is int: give a number, got '1'"),
+        ({"y": {"shape": 1}, "x": [1], "n": [1]}, "argument 'n' is int: give a number, got [1]"),
         ({"y": {"shape": 1}, "x": [1], "n": 1.5}, "argument 'n' is int, which cannot hold 1.5"),
         ({"y": {"shape": 1, "inout": True, "expected": [1, 2]}, "x": [1], "n": 1}, "expected has shape (2,), the arg"),
     ],
@@ -232,9 +329,12 @@ def test_arguments_that_do_not_fit_are_one_line(arguments, message):
 def test_kernels_that_are_none_are_refused():
     with pytest.raises(KernelError, match="expected a kernel file, found no such file"):
         read_kernel(Path("missing.cu"), {})
-    Path("k.cu").write_text("__global__ void k(float* y) {}")
-    with pytest.raises(KernelError, match=r'k.cu has no entry: declare a kernel as extern "C" __global__ void NAME'):
+    Path("k.cu").write_text("__device__ void k(float* y) {}")
+    with pytest.raises(KernelError, match=r"k.cu has no kernel: expected __global__ void NAME\(...\)"):
         read_kernel(Path("k.cu"), {})
+    with pytest.raises(KernelError, match="k.cu has no entry 'k3'; it has k"):
+        Path("k.cu").write_text(f"{HEAD}(float* y) {{}}")
+        read_kernel(Path("k.cu"), {}, "k3")
     Path("k.cu").write_text('#include "missing.cuh"\n')
     with pytest.raises(KernelError, match="k.cu: kernel file 'missing.cuh' not found in"):
         read_kernel(Path("k.cu"), {})
@@ -260,7 +360,7 @@ def test_a_text_that_does_not_compile_is_not_run():
         pytest.skip(str(nvrtc.available()))
     shown = run(*written(f"{HEAD}(float* y) {{ y[0] = z; }}\n", arguments={"y": {"shape": 1}}))
     assert shown.exit_code == 1
-    assert 'sm_80   does not compile:\n  k.cu:1: error: identifier "z" is undefined' in shown.stdout
+    assert 'k.cu does not compile for sm_80, sm_90:\n  k.cu:1: error: identifier "z" is undefined' in shown.stdout
     assert "finding" not in shown.stdout and "clean" not in shown.stdout
 
 

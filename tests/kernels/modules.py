@@ -51,6 +51,15 @@ class Module:
         return self.operation, self.plan, self.dtype, self.launch.entry
 
     @property
+    def aspects(self) -> tuple[tuple[str, ...], ...]:
+        """What a smaller choice still holds one of each of: a plan in each width, each entry in each dtype.
+
+        The texts of float16 and bfloat16 differ in a type's name alone, so that one of them serves a plan.
+        """
+        width = "16 bits" if self.dtype in ("float16", "bfloat16") else self.dtype
+        return (self.operation, self.plan, width, self.launch.entry), (self.launch.entry, self.dtype)
+
+    @property
     def source(self) -> KernelSource:
         return compose(self.launch.file, dict(self.launch.macros))
 
@@ -105,14 +114,25 @@ def texts(arch: str) -> dict[str, list[list[Module]]]:
 
 def one_of_each_variant(groups: list[list[Module]]) -> list[list[Module]]:
     """Return texts in which every variant occurs, starting each search at another case so that many cases occur."""
-    of_variant: dict[tuple[str, ...], list[int]] = {}
+    return _one_of_each(groups, lambda module: (module.variant,))
+
+
+def one_of_each_aspect(groups: list[list[Module]]) -> list[list[Module]]:
+    """Return fewer texts, in which every aspect occurs."""
+    return _one_of_each(groups, lambda module: module.aspects)
+
+
+def _one_of_each(
+    groups: list[list[Module]], wanted: Callable[[Module], tuple[tuple[str, ...], ...]]
+) -> list[list[Module]]:
+    indices: dict[tuple[str, ...], list[int]] = {}
     for index, modules in enumerate(groups):
-        for module in modules:
-            having = of_variant.setdefault(module.variant, [])
+        for key in (key for module in modules for key in wanted(module)):
+            having = indices.setdefault(key, [])
             if index not in having[-1:]:
                 having.append(index)
     chosen: list[int] = []
-    for turn, having in enumerate(of_variant.values()):
+    for turn, having in enumerate(indices.values()):
         if not set(having) & set(chosen):
             chosen.append(having[turn % len(having)])
     return [groups[index] for index in chosen]

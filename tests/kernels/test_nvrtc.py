@@ -1,8 +1,9 @@
 """Every module compiles for every architecture, and its launches fit the registers and shared memory it then has.
 
-No GPU is needed: NVRTC compiles for any. By default every variant of every plan is compiled for sm_90a, what an H100
-or H200 runs, each with another of its cases; and every kernel file for each of the other architectures, each with
-another of its variants. --all-cases compiles every variant for every architecture, and every text for sm_90a.
+No GPU is needed: NVRTC compiles for any. By default every plan is compiled in every width of numbers, and every entry
+in every dtype, for sm_90a, what an H100 or H200 runs, each with another of its cases; and every kernel file for each of
+the other architectures, each with another of its variants. --all-cases compiles every variant for every architecture,
+and every text for sm_90a.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from gpucnn.devices.nvrtc import CompiledModule, EntryReport, Nvrtc
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import kernel_directory
 from gpucnn.limits import WARP
-from kernels.modules import ARCHITECTURES, Module, cases_of, limits_for, one_of_each_variant, texts
+from kernels.modules import (
+    ARCHITECTURES,
+    Module,
+    cases_of,
+    limits_for,
+    one_of_each_aspect,
+    one_of_each_variant,
+    texts,
+)
 
 PRIMARY = "sm_90a"
 FILES = sorted(path.name for path in kernel_directory().glob("*.cu"))
@@ -75,8 +84,8 @@ def test_every_kernel_file_is_reached_by_a_plan() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_variant_compiles_for_an_h200(file: str) -> None:
-    check(one_of_each_variant(texts(PRIMARY)[file]), PRIMARY)
+def test_every_plan_compiles_for_an_h200(file: str) -> None:
+    check(one_of_each_aspect(texts(PRIMARY)[file]), PRIMARY)
 
 
 OTHERS = [arch for arch in ARCHITECTURES if arch != PRIMARY]

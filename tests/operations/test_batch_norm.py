@@ -190,7 +190,7 @@ def test_gradients_are_written_to_given_arrays(backend):
         backend.batch_norm_backward_operands(*operands, spec, out=(None, backend.empty((4,), "float32"), None))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", harness.CHECKED)
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("one_channel_two_rows", "few_channels", "few_channels_chunks", "a_warp_and_one"):
         check_forward(check_backend, cases.BATCH_NORM[case](dtype))

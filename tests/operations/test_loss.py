@@ -338,7 +338,7 @@ def test_the_mean_loss_of_nothing_is_nan_and_the_sum_zero_s6(backend):
 
 
 # -- check build --------
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", harness.CHECKED)
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("none_weighted_smooth", "mean_weighted", "sum", "a_warp_and_one", "a_block_and_one", "long"):
         check_cross_forward(check_backend, cases.CROSS_ENTROPY[case](dtype))

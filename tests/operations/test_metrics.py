@@ -1,4 +1,4 @@
-"""Running loss and accuracy."""
+"""Running loss and accuracy: of labels, of the labels among the largest, of binary targets."""
 
 from __future__ import annotations
 
@@ -8,33 +8,72 @@ import pytest
 from cases import metrics as cases
 from reference import metrics as reference
 
+from gpucnn import dtypes
 from gpucnn.backends import Backend
 from gpucnn.specs import MetricsSpec
 
 EVERY_PLAN = harness.on_every_backend("direct", "two_stage")
 
 
-def update(backend: Backend, totals, loss: float, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    spec = MetricsSpec(*logits.shape, str(logits.dtype))
-    held = backend.from_host(np.array(loss).astype(logits.dtype))
-    backend.metrics_update(totals, held, backend.from_host(logits), backend.from_host(labels), spec)
+def update(backend: Backend, totals, loss: float, logits, targets, spec: MetricsSpec | None = None) -> np.ndarray:
+    made = spec or MetricsSpec(*logits.shape, str(logits.dtype))
+    held = backend.from_host(np.array(loss).astype(dtypes.numpy_dtype(made.dtype)))
+    z, t = (None if a is None else backend.from_host(a) for a in (logits, targets))
+    backend.metrics_update(totals, held, z, t, made)
     return backend.to_host(totals)
 
 
 def check(backend: Backend, spec: MetricsSpec) -> None:
-    logits = harness.random((spec.rows, spec.classes), spec.dtype)
-    labels = np.argmax(logits.astype(np.float64), axis=1).astype(np.int32)
-    labels[::3] = (labels[::3] + 1) % spec.classes
+    logits = targets = None
+    correct = 0.0
+    if spec.kind == "binary":
+        logits = harness.random((spec.rows, spec.classes), spec.dtype)
+        targets = np.random.default_rng(0).random(logits.shape).astype(logits.dtype)
+        correct = reference.correct_elements(logits, targets) / spec.classes
+    elif spec.kind == "labels":
+        logits = harness.random((spec.rows, spec.classes), spec.dtype)
+        targets = np.argmax(logits.astype(np.float64), axis=1).astype(np.int32)
+        targets[::3] = (targets[::3] + 1) % spec.classes
+        correct = reference.correct_rows(logits, targets, spec.top)
     totals = backend.from_host(np.array([10.0, 20.0, 30.0]))
-    correct = reference.correct_rows(logits, labels)
-    for turn in (1, 2):
-        found = update(backend, totals, 0.5, logits, labels)
-        np.testing.assert_array_equal(found, [10 + turn * 0.5 * spec.rows, 20 + turn * correct, 30 + turn * spec.rows])
+    expected = np.array([10.0, 20.0, 30.0])
+    for _ in range(2):
+        expected += [0.5 * spec.rows, correct, spec.rows]
+        np.testing.assert_array_equal(update(backend, totals, 0.5, logits, targets, spec), expected)
 
 
 @pytest.mark.parametrize("backend_name, case, dtype, plan", harness.product("metrics_update", cases.METRICS))
-def test_metrics_add_loss_and_correct_rows(forced, backend_name, case, dtype, plan):
+def test_metrics_add_loss_and_what_is_correct(forced, backend_name, case, dtype, plan):
     check(forced(backend_name, "metrics_update", plan), cases.METRICS[case](dtype))
+
+
+@pytest.mark.parametrize("name, plan", EVERY_PLAN)
+@pytest.mark.parametrize("top", [1, 2, 3, 4])
+def test_a_label_is_among_the_top_by_value_and_then_by_place(forced, name, plan, top):
+    backend = forced(name, "metrics_update", plan)
+    logits = np.array([[3, 1, 3, 2]] * 4 + [[3, np.nan, 3, 2]], np.float32)
+    labels = np.array([0, 1, 2, 3, 0], np.int32)  # the places in the order are 0, 3, 1, 2; then a row with NaN
+    assert reference.correct_rows(logits, labels, top) == top
+    spec = MetricsSpec(5, 4, "float32", top=top)
+    found = update(backend, backend.from_host(np.zeros(3)), 1.0, logits, labels, spec)
+    np.testing.assert_array_equal(found, [5.0, top, 5.0])
+
+
+@pytest.mark.parametrize("name, plan", EVERY_PLAN)
+def test_binary_elements_at_the_border_and_nan_n1(forced, name, plan):
+    backend = forced(name, "metrics_update", plan)
+    logits = np.array([[0.0, -0.0], [1e-45, -1e-45], [np.inf, -np.inf], [np.nan, np.nan]], np.float32)
+    targets = np.array([[0.5, 0.0], [0.6, 0.4], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    assert reference.correct_elements(logits, targets) == 6  # a logit of 0 says no
+    found = update(
+        backend, backend.from_host(np.zeros(3)), 1.0, logits, targets, MetricsSpec(4, 2, "float32", "binary")
+    )
+    np.testing.assert_array_equal(found, [4.0, 3.0, 4.0])
+
+
+def test_kinds_of_metrics():
+    with pytest.raises(ValueError, match="^metrics: kind must be one of labels, binary, loss, got 'auc'$"):
+        MetricsSpec(1, 1, "float32", "auc")
 
 
 @pytest.mark.parametrize("name, plan", EVERY_PLAN)
@@ -81,6 +120,6 @@ def test_an_empty_batch_changes_nothing_s6(backend):
 
 
 def test_kernels_are_clean_under_the_checker(check_backend):
-    for case in ("1x1", "17x10", "9x33", "500x10"):
+    for case in ("1x1", "17x10", "9x33", "500x10", "top_5_of_65x100", "binary_1x1", "binary_700x7", "loss_300"):
         for dtype in ("float32", "float64"):
             check(check_backend, cases.METRICS[case](dtype))

@@ -98,7 +98,7 @@ def test_unknown_reduction_is_refused():
         ReduceSpec("median", 1, 1, 1, "float32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", harness.CHECKED)
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("one", "rows_short", "scalar_chunk_and_one", "bias_of_33", "bias_of_10", "middle_odd"):
         check_forward(check_backend, cases.REDUCE[case](dtype))

@@ -103,7 +103,7 @@ def test_softmax_needs_a_column():
         SoftmaxSpec(3, 0, False, "float32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", harness.CHECKED)
 def test_kernels_are_clean_under_the_checker(check_backend, dtype):
     for case in ("5x1", "3x2", "9x32", "8x33", "2x1025", "log_67x10", "log_2x1025"):
         check_forward(check_backend, cases.SOFTMAX[case](dtype))

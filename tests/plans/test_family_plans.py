@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from cases import batch_norm, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
+from cases import batch_norm, clip, concatenate, elementwise, gather, loss, metrics, optimizer, random, reduce, softmax
 
 from gpucnn import plans
 from gpucnn.kernel_source import compose
@@ -21,12 +21,15 @@ FAMILIES = {
     "reduce_forward": reduce.REDUCE, "reduce_backward_input": reduce.REDUCE,
     "batch_norm_forward": batch_norm.BATCH_NORM, "batch_norm_update": batch_norm.BATCH_NORM,
     "batch_norm_inference_forward": batch_norm.BATCH_NORM, "batch_norm_backward_operands": batch_norm.GRADIENT,
+    "concatenate_forward": concatenate.CONCATENATE, "concatenate_backward_input": concatenate.CONCATENATE,
     "softmax_forward": softmax.SOFTMAX, "softmax_backward_input": softmax.SOFTMAX,
     "cross_entropy_forward": loss.CROSS_ENTROPY, "cross_entropy_backward_logits": loss.CROSS_ENTROPY,
     "cross_entropy_update": loss.SCALAR_LOSS, "binary_cross_entropy_forward": loss.BINARY_CROSS_ENTROPY,
     "binary_cross_entropy_backward_logits": loss.BINARY_CROSS_ENTROPY,
     "gather_update": gather.GATHER, "metrics_update": metrics.METRICS,
+    "argmax_forward": metrics.ARGMAX, "confusion_update": metrics.CONFUSION,
     "sgd_update": optimizer.SGD, "adam_update": optimizer.ADAM,
+    "squared_norm_forward": clip.SQUARED_NORM, "clip_update": clip.CLIP,
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16")
 RUN_TIME = (

@@ -76,6 +76,12 @@ DEFECTS = [
         "  if (stride == 1) return load_pack<WIDTH>(x);\n",
         "  return load_pack<WIDTH>(x);\n",
     ),
+    (
+        "no activation of a sum",
+        _BINARY,
+        "from_acc<SPEC_T>(activate(KIND == 0 ? a + b",
+        "from_acc<SPEC_T>((KIND == 0 ? a + b",
+    ),
     ("dropped tail guard of binary operations", _BINARY, "  if (first + WIDTH <= count) {\n", "  if (true) {\n"),
     ("operands swapped", _BINARY, "KIND == 1 ? a - b", "KIND == 1 ? b - a"),
     ("value and element swapped", "scalar.cu", "return value - x;", "return x - value;"),

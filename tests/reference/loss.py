@@ -61,3 +61,29 @@ def binary_cross_entropy_gradient(z: np.ndarray, t: np.ndarray) -> np.ndarray:
     """1 / (1 + e^-z) - t."""
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + np.exp(-z)) - t
+
+
+def distribution_cross_entropy(z: np.ndarray, t: np.ndarray, smoothing: float) -> np.ndarray:
+    """-sum over j of ((1-e) t[j] + e/C) log p[j] of each row."""
+    classes = z.shape[1]
+    log_p = softmax(z, True)
+    return np.array(
+        [
+            -math.fsum(((1.0 - smoothing) * t[r, j] + smoothing / classes) * log_p[r, j] for j in range(classes))
+            for r in range(len(z))
+        ]
+    )
+
+
+def mean_squared(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The mean of (p - t)^2 over each sample."""
+    return np.array([math.fsum((a - b) ** 2 for a, b in zip(*r, strict=True)) / p[0].size for r in _samples(p, t)])
+
+
+def mean_absolute(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The mean of |p - t| over each sample."""
+    return np.array([math.fsum(abs(a - b) for a, b in zip(*r, strict=True)) / p[0].size for r in _samples(p, t)])
+
+
+def _samples(p: np.ndarray, t: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    return [(a.ravel().tolist(), b.ravel().tolist()) for a, b in zip(p, t, strict=True)]

@@ -13,11 +13,16 @@ from gpucnn import specs
 from gpucnn.specs import (
     ActivationSpec,
     AdamSpec,
+    ArgmaxSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinaryCrossEntropySpec,
     BinarySpec,
+    ClipSpec,
+    ConcatenateSpec,
+    ConfusionSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     CrossEntropySpec,
@@ -35,6 +40,7 @@ from gpucnn.specs import (
     SgdSpec,
     SoftmaxSpec,
     Spec,
+    SquaredNormSpec,
 )
 from gpucnn.specs import base as spec_base
 from gpucnn.specs.optimizer import elements_per_flag
@@ -42,11 +48,16 @@ from gpucnn.specs.optimizer import elements_per_flag
 SOME: list[Callable[[str], Spec]] = [
     lambda t: ActivationSpec("leaky_relu", 7, t, 0.5),
     lambda t: AdamSpec(7, True, t),
+    lambda t: ArgmaxSpec(7, 3, t),
     lambda t: ArraySpec(7, t),
+    lambda t: AugmentSpec.window((2, 5, 4, 1), (4, 4), (0, 2), (-1, 3), t, flips=(True, False), value=0.5),
     lambda t: BatchNormSpec(7, 3, t, 0.5, 0.25),
     lambda t: BatchNormGradientSpec(7, 3, True, True, True, t, 0.5),
     lambda t: BinaryCrossEntropySpec(7, "mean", t),
-    lambda t: BinarySpec("divide", (2, 3, 1), (4,), t),
+    lambda t: BinarySpec("divide", (2, 3, 1), (4,), t, "relu"),
+    lambda t: ClipSpec("norm", 7, 3, t),
+    lambda t: ConcatenateSpec(7, (3, 4), t),
+    lambda t: ConfusionSpec(7, 3, t),
     lambda t: Conv2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), t),
     lambda t: ConvPool2dSpec.of((2, 5, 5, 1), (1, 3, 3, 1), 2, t),
     lambda t: CrossEntropySpec(7, 3, True, 0.5, "sum", t),
@@ -56,13 +67,14 @@ SOME: list[Callable[[str], Spec]] = [
     lambda t: LinearSpec(7, 3, 4, True, True, "relu", 0.5, t),
     lambda t: LossScaleSpec(7, 100, t),
     lambda t: MatmulSpec.of((2, 3), (3, 4), t, bias=True),
-    lambda t: MetricsSpec(7, 3, t),
+    lambda t: MetricsSpec(7, 3, t, top=2),
     lambda t: Pad2dSpec.of((2, 5, 5, 1), (1, 0, 2, 0), t, value=1.5),
     lambda t: ReduceSpec("mean", 2, 3, 4, t),
     lambda t: ScalarSpec("power", 7, t),
     lambda t: ScaledCastSpec("float32", 7, t),
     lambda t: SgdSpec(7, True, False, t),
     lambda t: SoftmaxSpec(2, 3, True, t),
+    lambda t: SquaredNormSpec(7, 3, t),
 ]
 
 
@@ -251,6 +263,7 @@ def test_adjacent_axes_merge() -> None:
     "make, message",
     [
         (lambda: BinarySpec("add", (2, 3), (2,), "float32"), r"^add: shapes \(2, 3\) and \(2,\) do not broadcast$"),
+        (lambda: BinarySpec("add", (2,), (2,), "float32", "gelu"), "^add: gelu cannot be fused; fused: linear, relu"),
         (lambda: BinarySpec("modulo", (2,), (2,), "float32"), "unknown operation 'modulo'; known: add, subtract"),
         (lambda: BinarySpec("add", (2, 1, 2, 1, 2), (1, 2, 1, 2, 1), "float32"), "alternate more than 4 times"),
         (lambda: ScalarSpec("minus", 3, "float32"), "unknown operation 'minus'; known: add, multiply"),
@@ -294,11 +307,17 @@ def test_activations_know_what_their_gradient_needs() -> None:
         (lambda: BatchNormSpec(2**31, 1, "float32"), "^batch_norm: 2147483648 rows of 1 channels are too many$"),
         (lambda: BatchNormSpec(3, 1, "float32", -1.0), "^batch_norm: epsilon must be finite and at least 0, got -1.0$"),
         (lambda: BatchNormSpec(3, 1, "float32", 0.0, 1.5), "^batch_norm: momentum must be from 0 to 1, got 1.5$"),
+        (
+            lambda: ConcatenateSpec(3, (), "float32"),
+            r"^concatenate: 1 to 4 parts of at least one element a row, got \(\)",
+        ),
+        (lambda: ConcatenateSpec(3, (1, 0), "float32"), r"^concatenate: 1 to 4 parts of at least one element a row"),
+        (lambda: ConcatenateSpec(3, (2**31, 1), "float32"), "^concatenate: rows of 2147483649 elements are more than"),
         (lambda: BatchNormGradientSpec(3, 1, True, False, False, "float32"), "^batch_norm: a backward pass needs"),
         (lambda: BatchNormGradientSpec(3, 1, True, True, True, "float32", math.nan), "^batch_norm: epsilon must be"),
     ],
 )
-def test_batch_norm_refusals(make: Callable[[], Any], message: str) -> None:
+def test_refusals_along_channels(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

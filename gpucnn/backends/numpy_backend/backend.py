@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from gpucnn import dtypes
 from gpucnn.backends.backend import Backend, Gradients
 from gpucnn.backends.numpy_backend import (
+    augment,
     conv_pool,
     convolution,
     elementwise,
@@ -31,10 +32,12 @@ from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
+    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
     CastSpec,
+    ConcatenateSpec,
     Conv2dSpec,
     ConvPool2dSpec,
     DropoutSpec,
@@ -254,6 +257,10 @@ class NumpyBackend(TrainingOperations):
         return padding.backward_input(dy, spec, out)
 
     @quiet
+    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
+        return augment.forward(x, state, spec, out)
+
+    @quiet
     @blas_threads.alone()
     def matmul_forward(
         self,
@@ -344,6 +351,16 @@ class NumpyBackend(TrainingOperations):
     @quiet
     def reduce_backward_input(self, dy: Array, spec: ReduceSpec, *, out: Array | None = None) -> Array:
         return rows.reduce_backward_input(dy, spec, out)
+
+    @quiet
+    def concatenate_forward(self, parts: Sequence[Array], spec: ConcatenateSpec, *, out: Array | None = None) -> Array:
+        return rows.concatenate(parts, spec, out)
+
+    @quiet
+    def concatenate_backward_input(
+        self, dy: Array, place: int, spec: ConcatenateSpec, *, out: Array | None = None
+    ) -> Array:
+        return rows.part(dy, place, spec, out)
 
     @quiet
     def softmax_forward(self, x: Array, spec: SoftmaxSpec, *, out: Array | None = None) -> Array:

@@ -9,6 +9,7 @@ from gpucnn.backends.numpy_backend.activations import activate, activation_gradi
 from gpucnn.backends.numpy_backend.storage import output, store, widened, workplace
 from gpucnn.backends.numpy_backend.workers import workers
 from gpucnn.specs import ActivationSpec, ArraySpec, BinarySpec, CastSpec, ScalarSpec, ScaledCastSpec
+from gpucnn.specs.base import default_slope
 
 BLOCK_ELEMENTS = 64 * 1024
 """Elements that a gradient is computed for together: what is made on the way stays in the second-level cache."""
@@ -39,10 +40,15 @@ def activation_backward_input(
 
 
 def binary(a: np.ndarray, b: np.ndarray, spec: BinarySpec, out: np.ndarray | None) -> np.ndarray:
-    """a (op) b, broadcast; NumPy computes halves in float32 and rounds once."""
+    """activation(a (op) b), broadcast; halves are computed in float32 and rounded once."""
     y = output(out, spec.y_shape, spec.dtype)
-    _BINARY[spec.kind](a, b, out=y)
-    return y
+    if spec.activation == "linear":  # NumPy computes halves in float32 by itself
+        _BINARY[spec.kind](a, b, out=y)
+        return y
+    result = workplace(y, spec.dtype)
+    _BINARY[spec.kind](widened(a, spec.dtype), widened(b, spec.dtype), out=result)
+    activate(result, spec.activation, default_slope(spec.activation), result)
+    return store(result, y)
 
 
 def scalar(x: np.ndarray, value: float, spec: ScalarSpec, out: np.ndarray | None) -> np.ndarray:

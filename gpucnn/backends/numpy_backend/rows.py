@@ -1,12 +1,14 @@
-"""Operations along rows: reductions, softmax, gathering, metrics."""
+"""Operations along rows: reductions, concatenation, softmax, gathering."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from gpucnn.backends.numpy_backend.storage import output, store, widened
 from gpucnn.backends.numpy_backend.sums import pairwise_sum
-from gpucnn.specs import GatherSpec, MetricsSpec, ReduceSpec, SoftmaxSpec
+from gpucnn.specs import ConcatenateSpec, GatherSpec, ReduceSpec, SoftmaxSpec
 
 
 def reduce_forward(x: np.ndarray, spec: ReduceSpec, out: np.ndarray | None) -> np.ndarray:
@@ -24,6 +26,22 @@ def reduce_backward_input(dy: np.ndarray, spec: ReduceSpec, out: np.ndarray | No
     wide = widened(dy, spec.dtype)
     each = (wide * wide.dtype.type(spec.factor)).reshape(spec.outer, 1, spec.inner)
     np.copyto(dx.reshape(spec.outer, spec.length, spec.inner), each, casting="unsafe")
+    return dx
+
+
+def concatenate(parts: Sequence[np.ndarray], spec: ConcatenateSpec, out: np.ndarray | None) -> np.ndarray:
+    """Parts side by side."""
+    y = output(out, (spec.rows, spec.width), spec.dtype)
+    for place, (part, width) in enumerate(zip(parts, spec.widths, strict=True)):
+        y[:, spec.first(place) : spec.first(place) + width] = part.reshape(spec.rows, width)
+    return y
+
+
+def part(dy: np.ndarray, place: int, spec: ConcatenateSpec, out: np.ndarray | None) -> np.ndarray:
+    """The columns of one part."""
+    first, width = spec.first(place), spec.widths[place]
+    dx = output(out, (spec.rows, width), spec.dtype)
+    np.copyto(dx, dy.reshape(spec.rows, spec.width)[:, first : first + width])
     return dx
 
 
@@ -79,15 +97,3 @@ def gather(
     if picked is not None and labels is not None:
         picked[...] = -1
         picked[known] = labels[index[known]]
-
-
-def update_metrics(
-    totals: np.ndarray, loss: np.ndarray, logits: np.ndarray, labels: np.ndarray, spec: MetricsSpec
-) -> None:
-    """totals += [loss * rows, correct rows, rows]."""
-    if spec.rows == 0:
-        return
-    wide = widened(logits, spec.dtype).reshape(spec.rows, spec.classes)
-    first = np.argmax(wide, axis=1)
-    correct = (first == labels) & ~np.isnan(wide[np.arange(spec.rows), first])
-    totals += np.array([float(loss) * spec.rows, np.count_nonzero(correct), spec.rows])

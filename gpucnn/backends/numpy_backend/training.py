@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.backends.backend import Backend
-from gpucnn.backends.numpy_backend import losses, matmul, optimizers, rows
+from gpucnn.backends.numpy_backend import clipping, losses, matmul, metrics, optimizers, rows
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
 from gpucnn.devices.device import Array
 from gpucnn.specs import (
     AdamSpec,
+    ArgmaxSpec,
     BinaryCrossEntropySpec,
+    ClipSpec,
+    ConfusionSpec,
     CrossEntropySpec,
     GatherSpec,
     LinearCrossEntropySpec,
@@ -18,6 +21,7 @@ from gpucnn.specs import (
     MatmulSpec,
     MetricsSpec,
     SgdSpec,
+    SquaredNormSpec,
 )
 
 # NaN, infinity and overflow are values here, as on a GPU: they propagate, and NumPy's warnings would only repeat them.
@@ -49,7 +53,7 @@ class TrainingOperations(Backend):
         for target, result in zip((loss, dlogits, factor), results, strict=True):
             if target is not None and result is not None:
                 np.copyto(target, result)
-        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
+        metrics.update(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
 
     @quiet
     def cross_entropy_backward_logits(
@@ -92,7 +96,7 @@ class TrainingOperations(Backend):
         results = self.linear_cross_entropy_forward(x, weight, bias, labels, spec)
         for target, result in zip((loss, dlogits, logits), results, strict=True):
             np.copyto(target, result)
-        rows.update_metrics(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
+        metrics.update(totals, loss, logits, labels, MetricsSpec(spec.rows, spec.classes, spec.dtype))
 
     @quiet
     def binary_cross_entropy_forward(
@@ -120,8 +124,16 @@ class TrainingOperations(Backend):
         rows.gather(cursor, samples, picked, source, labels, order, spec)
 
     @quiet
-    def metrics_update(self, totals: Array, loss: Array, logits: Array, labels: Array, spec: MetricsSpec) -> None:
-        rows.update_metrics(totals, loss, logits, labels, spec)
+    def metrics_update(
+        self, totals: Array, loss: Array, logits: Array | None, targets: Array | None, spec: MetricsSpec
+    ) -> None:
+        metrics.update(totals, loss, logits, targets, spec)
+
+    def argmax_forward(self, x: Array, spec: ArgmaxSpec, *, out: Array | None = None) -> Array:
+        return metrics.argmax(x, spec, out)
+
+    def confusion_update(self, counts: Array, labels: Array, predicted: Array, spec: ConfusionSpec) -> None:
+        metrics.confusion(counts, labels, predicted, spec)
 
     # -- optimizers --------------------------------------------------------------------------------------------------
     @quiet
@@ -167,3 +179,22 @@ class TrainingOperations(Backend):
         spec: LossScaleSpec,
     ) -> None:
         optimizers.loss_scale(factors, tally, steps, active, gradients, flags, spec)
+
+    @quiet
+    def squared_norm_forward(
+        self,
+        gradients: Array,
+        flags: Array,
+        pieces: Array,
+        bounds: Array,
+        spec: SquaredNormSpec,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        return clipping.squared_norms(gradients, flags, pieces, spec, out)
+
+    @quiet
+    def clip_update(
+        self, gradients: Array, sums: Array | None, flags: Array, pieces: Array, limit: Array, spec: ClipSpec
+    ) -> None:
+        clipping.clip(gradients, sums, flags, pieces, float(limit[0]), spec)

@@ -182,6 +182,11 @@ class CudaDevice(Device):
             log.note(shape, dtype, owner)
         return array
 
+    def free_bytes(self) -> int:
+        """Return what the driver has left and CuPy's pool holds unused, within the pool's limit."""
+        with self._here(), self.reporting("free_bytes"):
+            return environment.free_bytes(self._cupy, self._runtime)
+
     def _part(self, piece: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Lease]:
         """Return an array inside another one, and what lives as long as any array over it."""
         cuda, nbytes = self._cupy.cuda, math.prod(shape) * dtype.itemsize

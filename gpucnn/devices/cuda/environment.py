@@ -63,6 +63,14 @@ def memory_left(cupy: Any, runtime: Any) -> str:
     return f"this process uses {used:,}{bound}, and {free:,} of the GPU's {total:,} are free"
 
 
+def free_bytes(cupy: Any, runtime: Any) -> int:
+    """Return how much memory of the current GPU CuPy may still take: the driver's and the pool's own, unused."""
+    pool = cupy.get_default_memory_pool()
+    free = int(runtime.memGetInfo()[0]) + int(pool.free_bytes())
+    limit = int(pool.get_limit())
+    return min(free, max(limit - int(pool.used_bytes()), 0)) if limit else free
+
+
 def gpu_identity(runtime: Any, index: int) -> str:
     """Return the name of a GPU and, where the driver tells it, the number that no other GPU has."""
     properties = runtime.getDeviceProperties(index)

@@ -53,11 +53,13 @@ class EmulatedModule:
             raise ValueError(f"build must be {' or '.join(map(repr, toolchain.BUILDS))}, got {build!r}")
         self.name = name
         self.build = build
+        self._text = text
+        self._architecture = architecture
         self.entries = dict(kernel_source.entries(text) if entries is None else entries)
         if not self.entries:
             raise KernelError(f'{name} has no `extern "C" __global__ void` entry')
         self._dynamic_names = dynamic_shared_names(text)
-        self.path = _compiled(translation_unit(text, name, self.entries), build, name, architecture)
+        self.path = self._compiled()
         runtime()  # loaded first, because the module finds it by its name
         self._library = ctypes.CDLL(str(self.path))
         self._library.emulated_touch_shared.restype = ctypes.c_void_p
@@ -73,17 +75,25 @@ class EmulatedModule:
         if entry not in self._kernels:
             parameters = entry_parameters(self._library, entry, self.entries[entry])
             arrays = [p.name for p in parameters if p.pointer]
-            translator = Translator(entry, self.path, arrays, self._image.variables, self._dynamic_names)
+            translator = Translator(entry, self._with_line_tables, arrays, self._image.variables, self._dynamic_names)
             self._kernels[entry] = EmulatedKernel(entry, self._library, self._image, parameters, self.build, translator)
         return self._kernels[entry]
 
+    def _with_line_tables(self) -> Path:
+        """Return the same object with line tables besides, for a report that must name lines."""
+        return self._compiled(toolchain.LINE_TABLES)
 
-def _compiled(unit: str, build: str, name: str, architecture: int) -> Path:
+    def _compiled(self, more: tuple[str, ...] = ()) -> Path:
+        unit = translation_unit(self._text, self.name, self.entries)
+        return _compiled(unit, self.build, self.name, self._architecture, more)
+
+
+def _compiled(unit: str, build: str, name: str, architecture: int, more: tuple[str, ...]) -> Path:
     if "__CUDA_ARCH__" in unit:
         unit = f"#define __CUDA_ARCH__ {architecture * 10}\n{unit}"
-    flags = [*toolchain.BUILDS[build], *toolchain.machine_flags()]
+    flags = [*toolchain.BUILDS[build], *more, *toolchain.machine_flags()]
     runtime_path = library_path()
-    key = object_cache.key_of([_shim_key(build), *_LINK, runtime_path.name, unit])
+    key = object_cache.key_of([_shim_key(build), *more, *_LINK, runtime_path.name, unit])
     stem = re.sub(r"\W", "_", Path(name).stem)[:40]
 
     def compile_to(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ class Translator:
 
     Args:
         kernel: the entry.
-        object_path: the module's file, whose line table tells where code is.
+        line_tables: returns the module's file with its line tables, which tell where code is.
         argument_names: of the array arguments.
         shared_variables: of the module.
         dynamic_names: under which the text declares dynamic shared memory.
@@ -124,13 +124,13 @@ class Translator:
     def __init__(
         self,
         kernel: str,
-        object_path: Path,
+        line_tables: Callable[[], Path],
         argument_names: Sequence[str],
         shared_variables: Sequence[SharedVariable],
         dynamic_names: Sequence[str],
     ) -> None:
         self._kernel = kernel
-        self._object = object_path
+        self._line_tables = line_tables
         self._arguments = argument_names
         self._shared = shared_variables
         self._dynamic = " or ".join(dynamic_names) or "dynamic shared memory"
@@ -138,7 +138,7 @@ class Translator:
     def translate(self, records: Sequence[ReportRecord]) -> tuple[Report, ...]:
         """Return one Report per record."""
         offsets = [o for r in records for o in (r.code_offset, r.other_code_offset) if o]
-        places = source_places(self._object, offsets)
+        places = source_places(self._line_tables(), offsets) if offsets else {}
         return tuple(self._translate(record, places) for record in records)
 
     def _translate(self, record: ReportRecord, places: dict[int, Place]) -> Report:
@@ -179,11 +179,7 @@ def source_places(object_path: Path, offsets: Iterable[int]) -> dict[int, Place]
     Of code inlined from the emulator's own headers and from `mma.cuh` the line of the call is returned.
     """
     unique = sorted(set(offsets))
-    if not unique:
-        return {}
     addresses = [hex(offset - 1) for offset in unique]  # inside the call, not behind it
-    if not object_path.exists():  # the cache was pruned while the module stayed loaded
-        return {}
     command = ["addr2line", "-a", "-i", "-e", str(object_path), *addresses]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     frames: dict[int, list[Place]] = {offset: [] for offset in unique}

@@ -63,7 +63,8 @@ class EntryParameter:
     Args:
         name: as the text spells it.
         spelling: its type (of what it points to), for messages.
-        dtype: of arrays and scalars passed for it; None for `void*` and structures.
+        dtype: of arrays and scalars passed for it, that of its elements for a vector such as float2; None for `void*`
+            and structures.
         size: of its type (of what it points to), in bytes.
         pointer: whether it points.
         role: INPUT, OUTPUT or INOUT.
@@ -99,8 +100,11 @@ class EntryParameter:
             if not isinstance(data, bytes) or len(data) != self.size:
                 raise TypeError(f"{what} is a {self.spelling} and takes its {self.size} bytes, got {value!r:.80}")
             return data
-        if not isinstance(value, np.generic):
-            raise TypeError(f"{what} is {self.spelling}: pass numpy.{self.dtype}(...), got {type(value).__name__}")
+        elements = self.size // self.dtype.itemsize
+        shape = () if elements == 1 else (elements,)
+        if not isinstance(value, np.generic if elements == 1 else np.ndarray) or np.shape(value) != shape:
+            wanted = f"numpy.{self.dtype}(...)" if elements == 1 else f"an array of {elements} {self.dtype}"
+            raise TypeError(f"{what} is {self.spelling}: pass {wanted}, got {type(value).__name__}")
         if value.dtype != self.dtype:
             raise TypeError(f"{what} is {self.spelling} ({self.dtype}), got {value.dtype}")
         return value.tobytes()

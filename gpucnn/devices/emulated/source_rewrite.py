@@ -33,7 +33,7 @@ def translation_unit(text: str, name: str, entries: Iterable[str]) -> str:
     """
     text = f'#line 1 "{name}"\n{text}'
     signatures = _signatures(text, entries)
-    edits = [*_dynamic_shared_edits(text, name), *_entry_edits(text, signatures)]
+    edits = [*_dynamic_shared_edits(text), *_entry_edits(text, signatures)]
     pieces, end = [], 0
     for start, stop, replacement in sorted(edits):
         pieces += [text[end:start], replacement]
@@ -50,12 +50,12 @@ Edit = tuple[int, int, str]
 """Where the text is replaced, from and to, and by what."""
 
 
-def _dynamic_shared_edits(text: str, name: str) -> Iterator[Edit]:
+def _dynamic_shared_edits(text: str) -> Iterator[Edit]:
     blanked = _blanked(text)
     for match in _DYNAMIC.finditer(blanked):
         if blanked.count("{", 0, match.start()) <= blanked.count("}", 0, match.start()):
-            line = text.count("\n", 0, match.start())
-            raise KernelError(f"{name}: line {line} of the text: declare `extern __shared__` inside the kernel")
+            line, file = _place(_blanked(text, strings=False), match.start())
+            raise KernelError(f"{file.strip(chr(34))}:{line}: declare `extern __shared__` inside the kernel")
         element = match["type"].strip()
         declaration = f"{element}* const {match['name']} = ({element}*)emulated_dynamic_shared;"
         yield match.start(), match.end(), declaration + "\n" * match.group().count("\n")
@@ -73,10 +73,15 @@ def _entry_edits(text: str, signatures: Mapping[str, re.Match[str]]) -> Iterator
     """Define EMULATED_HAS_<entry> before each entry, so that only those that the preprocessor keeps are exported."""
     blanked = _blanked(text, strings=False)
     for entry, match in signatures.items():
-        known = list(_LINE.finditer(blanked, 0, match.start()))
-        line = int(known[-1][1]) + text.count("\n", known[-1].end(), match.start()) - 1
-        file = next(m[2] for m in reversed(known) if m[2])
+        line, file = _place(blanked, match.start())
         yield match.start(), match.start(), f"\n#define EMULATED_HAS_{entry}\n#line {line} {file}\n"
+
+
+def _place(blanked: str, position: int) -> tuple[int, str]:
+    """Return line and quoted file of a position in a text without comments that starts with `#line`."""
+    known = list(_LINE.finditer(blanked, 0, position))
+    line = int(known[-1][1]) + blanked.count("\n", known[-1].end(), position) - 1
+    return line, next(m[2] for m in reversed(known) if m[2])
 
 
 def _most_threads(signature: str) -> str:

@@ -1,6 +1,6 @@
-"""Layers of a Sequential that run as one operation: patterns of layers, and what they become.
+"""Layers of a chain that run as one operation: patterns of layers, and what they become.
 
-- ZeroPadding2D, Conv2D: the convolution pads, which saves a copy of the images.
+- ZeroPadding2D, Conv2D or DepthwiseConv2D: the convolution pads, which saves a copy of the images.
 - [ZeroPadding2D,] Conv2D with ReLU as its activation or the layer behind it, MaxPool2D over windows side by side: one
   fused block, where it has few enough channels and filters (`ConvPool2dSpec`).
 
@@ -15,10 +15,15 @@ from functools import lru_cache, partial
 
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d_relu_max_pool2d
-from gpucnn.layers import Activation, Conv2D, Layer, MaxPool2D, ReLU, ZeroPadding2D
-from gpucnn.layers.layer import Shape
+from gpucnn.layers.activations import Activation, ReLU
+from gpucnn.layers.convolution import Conv2D, Convolution2D, DepthwiseConv2D
+from gpucnn.layers.core import ZeroPadding2D
+from gpucnn.layers.layer import Layer, Shape
+from gpucnn.layers.pooling import MaxPool2D
 from gpucnn.specs import ConvPool2dSpec
 from gpucnn.specs.base import Pads, pads
+
+_CONVOLUTIONS = (Conv2D, DepthwiseConv2D)
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,15 @@ def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
     padded = type(layers[0]) is ZeroPadding2D
     at = int(padded)
     convolution = layers[at] if len(layers) > at else None
-    if type(convolution) is not Conv2D or len(shape) != 3:
+    if not isinstance(convolution, Convolution2D) or type(convolution) not in _CONVOLUTIONS or len(shape) != 3:
         return None
     before = layers[0].pads if isinstance(layers[0], ZeroPadding2D) else (0, 0, 0, 0)
     ends = _ends(convolution, before, shape)
-    pooled = _pooling(convolution, layers[at + 1 :])
+    filters, groups = convolution.filters_and_groups(shape[2])
+    pooled = _pooling(convolution, layers[at + 1 :]) if groups == 1 else None
     if pooled is not None:
         behind, pool = pooled
-        weight_shape = (convolution.filters, *convolution.kernel_size, shape[2])
+        weight_shape = (filters, *convolution.kernel_size, shape[2])
         if _worthwhile(shape, weight_shape, pool.pool_size, ends):
             return Fused(at + 1 + behind, partial(_block, convolution, pool.pool_size, ends))
     if padded:
@@ -55,7 +61,7 @@ def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
     return None
 
 
-def _pooling(convolution: Conv2D, behind: Sequence[Layer]) -> tuple[int, MaxPool2D] | None:
+def _pooling(convolution: Convolution2D, behind: Sequence[Layer]) -> tuple[int, MaxPool2D] | None:
     """Return how many layers behind a convolution a block takes, and its pooling; None where there is no block."""
     activation, count = convolution.activation, 0
     if activation in (None, "linear") and behind:
@@ -65,12 +71,12 @@ def _pooling(convolution: Conv2D, behind: Sequence[Layer]) -> tuple[int, MaxPool
     pool = behind[count] if len(behind) > count else None
     if activation != "relu" or type(pool) is not MaxPool2D or pool.strides != pool.pool_size:
         return None
-    plain = convolution.strides == convolution.dilation_rate == (1, 1) and convolution.groups == 1
+    plain = convolution.strides == convolution.dilation_rate == (1, 1)
     unpadded = pool.padding in ("valid", 0, (0, 0), ((0, 0), (0, 0)))
     return (count + 1, pool) if plain and unpadded else None
 
 
-def _ends(convolution: Conv2D, before: Pads, shape: Shape) -> Pads:
+def _ends(convolution: Convolution2D, before: Pads, shape: Shape) -> Pads:
     """Return the pixels that padding before and in the convolution add together."""
     size = shape[0] + before[0] + before[1], shape[1] + before[2] + before[3]
     own = pads(
@@ -93,12 +99,12 @@ def _worthwhile(shape: Shape, weight_shape: Shape, window: tuple[int, int], ends
     return spec.worthwhile
 
 
-def _block(convolution: Conv2D, window: tuple[int, int], ends: Pads, x: Tensor) -> Tensor:
+def _block(convolution: Convolution2D, window: tuple[int, int], ends: Pads, x: Tensor) -> Tensor:
     top, bottom, left, right = ends
     return conv2d_relu_max_pool2d(
         x, convolution.weight, convolution.bias, window=window, padding=((top, bottom), (left, right))
     )
 
 
-def _padded(convolution: Conv2D, padding: tuple[tuple[int, int], tuple[int, int]], x: Tensor) -> Tensor:
+def _padded(convolution: Convolution2D, padding: tuple[tuple[int, int], tuple[int, int]], x: Tensor) -> Tensor:
     return convolution.convolve(x, padding)
