@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpucnn.backends.numpy_backend.runs import element
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.windows import Block, Windows
 
@@ -67,8 +68,8 @@ class Columns:
         run = self.width // (rows.taps * taps)
         matrix = self._scratch.array("columns", (self.groups, n, p, q, rows.taps, taps, run), self.dtype)
         strides = (group, image, row * rows.stride, column * columns.stride, row * rows.step, column * columns.step)
-        element = np.dtype((np.void, run * item))
-        np.copyto(matrix.view(element)[..., 0], np.ndarray(matrix.shape[:-1], element, source, offset, strides))
+        whole = element(run * item)
+        np.copyto(matrix.view(whole)[..., 0], np.ndarray(matrix.shape[:-1], whole, source, offset, strides))
         row_major: np.ndarray = matrix.reshape(self.groups, n * p * q, self.width)
         return row_major
 

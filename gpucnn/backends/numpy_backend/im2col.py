@@ -120,8 +120,12 @@ def contract(gradients: np.ndarray, images: np.ndarray, columns: Columns, out: n
 
     def product(block: Block) -> np.ndarray:
         gradient = gradients[block].reshape(-1, *sums.shape[:2]).astype(columns.dtype, copy=False)
-        gathered: np.ndarray = np.matmul(gradient.transpose(1, 2, 0), columns.gather(images, block))
-        return gathered
+        gathered = columns.gather(images, block)
+        if gathered.flags.c_contiguous:
+            part: np.ndarray = np.matmul(gradient.transpose(1, 2, 0), gathered)
+        else:  # tap by tap: neither factor of the transposed product has to be turned
+            part = np.matmul(gathered.transpose(0, 2, 1), gradient.transpose(1, 0, 2)).transpose(0, 2, 1)
+        return part
 
     for part in workers.in_turn(product, list(blocks(n, p, q, columns.positions))):
         np.add(sums, part, out=sums)

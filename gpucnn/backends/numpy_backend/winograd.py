@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.backends.numpy_backend.epilogue import Epilogue
-from gpucnn.backends.numpy_backend.runs import as_elements
+from gpucnn.backends.numpy_backend.runs import as_elements, element
 from gpucnn.backends.numpy_backend.scratch import Scratch
 from gpucnn.backends.numpy_backend.toom_cook import Filtering, filtering
 from gpucnn.backends.numpy_backend.windows import Axis, Block, blocks
@@ -212,7 +212,7 @@ def _side_by_side(
     windows[:, last:] = 0
     columns = Axis(w, block.columns.stop, pixels, step, 1, offset[1])
     seen = images[block.images, top + first : top + last].swapaxes(0, 1)
-    element = np.dtype((np.void, c * dtype.itemsize))  # a pixel is copied as one opaque element
+    pixel = element(c * dtype.itemsize)
     for i in range(pixels):
         found, inside = columns.slices(i, block.columns.start), windows[i, first:last]
         outputs, sources = found or (slice(0, 0), slice(0, 0))
@@ -220,7 +220,7 @@ def _side_by_side(
         inside[:, :, outputs.stop :] = 0
         target, source = inside[:, :, outputs], seen[:, :, sources]
         if images.dtype == dtype:
-            target, source = target.view(element), source.view(element)
+            target, source = target.view(pixel), source.view(pixel)
         np.copyto(target, source)
     return windows
 
