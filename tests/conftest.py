@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from gpucnn.backends import Backend
 from gpucnn.errors import DeviceError
 
 os.environ.setdefault("GPUCNN_TUNE", "off")  # plans are what the tests say, on every machine
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
