@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mirror import serving
 
 from gpucnn.cli import main
-from gpucnn.datasets import cifar10, fetch
+from gpucnn.datasets import cifar10
 from gpucnn.datasets.cifar10 import CifarCollection
 from gpucnn.errors import DataError
 
@@ -66,14 +66,6 @@ def archive(*extra: tuple, leave_out: str = "", replaced: dict[str, tuple] | Non
 DIRECTORY = member(f"{FOLDER}/", kind=tarfile.DIRTYPE)
 GOOD = archive(DIRECTORY, member(f"{FOLDER}/readme.html", b"<html>"), format=tarfile.USTAR_FORMAT)
 SMALL = CifarCollection(hashlib.sha256(GOOD).hexdigest(), len(GOOD), PICTURES, ())
-
-
-@pytest.fixture(autouse=True)
-def no_data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GPUCNN_DATA_DIR", raising=False)
-    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetch, "SCHEMES", frozenset({"http"}))
 
 
 def assert_loaded(folder: Path, collection: CifarCollection = SMALL, **options: object) -> None:

@@ -41,14 +41,6 @@ def published(classes: int = 10, hashed: bool = True) -> tuple[IdxCollection, di
     return collection, served, arrays
 
 
-@pytest.fixture(autouse=True)
-def no_data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GPUCNN_DATA_DIR", raising=False)
-    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetch, "SCHEMES", frozenset({"http"}))
-
-
 def assert_loaded(collection: IdxCollection, arrays: list[np.ndarray], **options: object) -> None:
     (x_train, y_train), (x_test, y_test) = collection.load(**options)
     for found, array in zip((x_train, y_train, x_test, y_test), arrays, strict=True):

@@ -39,12 +39,6 @@ def assert_loaded(data: object, arrays: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(result, arrays[name], strict=True)
 
 
-@pytest.fixture(autouse=True)
-def no_data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GPUCNN_DATA_DIR", raising=False)
-    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("below", ["", "mnist"])
 def test_reads_a_given_folder_or_its_subfolder(tmp_path: Path, below: str, suffix: str) -> None:
