@@ -13,15 +13,15 @@ class Configured(Protocol):
     """Something that a captured step reads and its user may change between replays, without the graph's knowing."""
 
     @property
-    def configuration(self) -> int:
-        """Another number after a change."""
+    def configuration(self) -> object:
+        """Unequal to what it was after a change."""
 
     @property
     def label(self) -> str:
         """What messages call it."""
 
 
-Dependency = tuple[ReferenceType[Configured], int]
+Dependency = tuple[ReferenceType[Configured], object]
 
 _found: ContextVar[list[Dependency] | None] = ContextVar("gpucnn_dependencies", default=None)
 

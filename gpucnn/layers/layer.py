@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gpucnn import dtypes, initializers
-from gpucnn.autograd import Tensor, as_tensor
+from gpucnn.autograd import Tensor, as_tensor, depend_on
 from gpucnn.backends import Backend, get_backend
 from gpucnn.generator import Generator, spawn
 from gpucnn.mixed_precision import lent
@@ -64,6 +65,11 @@ class Construction:
     named: dict[str, Any]
 
 
+_PLAIN = (bool, int, float, str, tuple, type(None))
+_NOT_SETTINGS = {"self", "name", "input_shape", "trainable"}
+"""Arguments that change nothing in a step, or that parameters know of themselves."""
+
+
 class Layer:
     """Base of layers. A subclass makes its parameters in `build` and computes in `call`.
 
@@ -77,6 +83,12 @@ class Layer:
     """
 
     construction: Construction
+    _settings: ClassVar[tuple[str, ...]] = ()
+    """Names of the arguments that decide what it computes."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._settings = tuple(n for n in signature(cls.__init__).parameters if n not in _NOT_SETTINGS)
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
         layer = super().__new__(cls)
@@ -145,6 +157,7 @@ class Layer:
         if not x.shape:
             raise ValueError(f"{self.label}: x must have a batch axis, got a scalar")
         self.ensure_built(tuple(x.shape[1:]))
+        depend_on(self)
         mixed = lent()
         return self.call(x if mixed is None else mixed.enter(x))
 
@@ -158,6 +171,12 @@ class Layer:
     def label(self) -> str:
         """The name, or the kind of layer before it has one."""
         return self.name or type(self).__name__
+
+    @property
+    def configuration(self) -> object:
+        """What its attributes say of the arguments it was made with: a captured step cannot follow a change of them."""
+        held = vars(self)
+        return tuple(v if isinstance(v := held.get(n), _PLAIN) else id(v) for n in self._settings)
 
     def children(self) -> Iterator[Layer]:
         """Yield the layers assigned to this one, each once, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpucnn.autograd import Tensor, depend_on
+from gpucnn.autograd import Tensor
 from gpucnn.functional import batch_norm
 from gpucnn.layers.activations import require_last_axis
 from gpucnn.layers.layer import Layer, Shape, surroundings
@@ -74,8 +74,6 @@ class BatchNormalization(Layer):
     def call(self, x: Tensor) -> Tensor:
         around = surroundings()
         training = around is not None and around.training
-        if training:
-            depend_on(self)
         return batch_norm(
             x,
             self.moving_mean,
@@ -88,9 +86,9 @@ class BatchNormalization(Layer):
         )
 
     @property
-    def configuration(self) -> int:
-        """What decides in training which statistics are taken: a captured step cannot change it."""
-        return int(self.trainable)
+    def configuration(self) -> object:
+        """Also whether it is frozen: that decides which statistics are taken in training."""
+        return super().configuration, self.trainable
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:

@@ -59,8 +59,7 @@ class Model(Layer):
         self.epochs_done = 0
         """Counts the epochs that `fit` has run."""
         self.stop_training = False
-        self.configuration = 0
-        """Counts the calls of `compile`."""
+        self._compilations = 0
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self.metrics: tuple[Metric, ...] = ()
@@ -230,6 +229,11 @@ class Model(Layer):
 
     # -- compiling and training ---------------------------------------------------------------------------------------
     @property
+    def configuration(self) -> int:
+        """The number of calls of `compile`."""
+        return self._compilations
+
+    @property
     def loss(self) -> losses.Loss:
         """The compiled loss; ValueError before compile."""
         depend_on(self)
@@ -284,7 +288,7 @@ class Model(Layer):
             raise ValueError(f"compile: precision {precision} is for models of dtype float32, this one is {self.dtype}")
         chosen = losses.get(loss)
         self.metrics = get_metrics(metrics, chosen)
-        self.configuration += 1
+        self._compilations += 1
         self._loss = chosen
         self._optimizer = optimizers.get(optimizer)
         kind = PRECISIONS[precision or "float32"]

@@ -15,9 +15,7 @@ from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferring
-from gpucnn.layers import Layer
 from gpucnn.metrics import Totals
-from gpucnn.parameters import Parameter
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
@@ -82,9 +80,9 @@ class EpochRunner:
         self._singly = singly
         self._record()
         layers = list(model.layers_inside())
-        parameters = [p for layer in layers for p in layer.own_parameters().values()]
-        self._switches: list[Layer | Parameter] = [*layers, *parameters]
-        self._trainable = self._trainable_now()
+        self._parameters = [p for layer in layers for p in layer.own_parameters().values()]
+        self._layers = layers[1:]  # without the model itself
+        self._configuration = self._configuration_now()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -142,8 +140,10 @@ class EpochRunner:
             for buffer in self._model.optimizer.buffers:
                 buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
 
-    def _trainable_now(self) -> list[bool]:
-        return [switch.trainable for switch in self._switches]
+    def _configuration_now(self) -> list[object]:
+        """Return what a step that is captured takes for granted."""
+        of_layers = ((layer.configuration, layer.trainable) for layer in self._layers)
+        return [*of_layers, *(parameter.trainable for parameter in self._parameters)]
 
     def _record(self) -> None:
         """Let the next steps be recorded and captured, whatever was before."""
@@ -153,9 +153,9 @@ class EpochRunner:
 
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""
-        trainable = self._trainable_now()
-        if trainable != self._trainable:  # a callback froze something, or thawed it
-            self._trainable = trainable
+        configuration = self._configuration_now()
+        if configuration != self._configuration:  # a callback changed a layer, froze something or thawed it
+            self._configuration = configuration
             self._record()
         if self._recording is None:
             _train_on_next(self._model, self._data, self.totals, self._batch)
