@@ -21,7 +21,7 @@ class Column:
     Args:
         key: of the row's value.
         heading: shown above.
-        form: "text", "seconds", "ratio" (a Spread's facts), "percent", "number".
+        form: "text", "seconds", "ratio" (a Spread's facts), "percent", "bytes", "number".
     """
 
     key: str

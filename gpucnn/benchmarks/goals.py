@@ -43,6 +43,12 @@ GOALS = (
     Goal("its bandwidth / a large copy's", "pool", "2x2, float32, of a large copy, least", "at least 90 %", "percent"),
     Goal("LeNet-5 step, batch 128", "step", "LeNet-5, batch 128, float32, captured", "at least 3.0"),
     Goal("VGG-11 step, bfloat16, batch 256", "step", "VGG-11, batch 256, bfloat16, captured", "at least 1.0"),
+    Goal(
+        "its memory, float32, batch 128, PyTorch's peak / gpucnn's",
+        "step",
+        "VGG-11, batch 128, float32, captured, memory, to PyTorch",
+        "at least 1.0",
+    ),
     Goal("CPU: convolutions, forward and backward", "cpu", "forward and backward", "at least 0.8"),
     Goal("CPU: of these, 3x3 with 128 or more channels", "cpu", "forward and backward, 3x3, C >= 128", "at least 1.0"),
     Goal("CPU: convolutions, forward", "cpu", "forward", ""),

@@ -16,7 +16,7 @@ from gpucnn.benchmarks.measure import DeviceClock
 from gpucnn.benchmarks.networks import Network
 from gpucnn.errors import DeviceError
 from gpucnn.generator import seed
-from gpucnn.model import Sequential
+from gpucnn.model import Sequential, step_memory
 from gpucnn.specs import ArraySpec, MatmulSpec, Pool2dSpec
 from gpucnn.training.captured_step import Recording
 
@@ -160,6 +160,11 @@ class Own:
             return model.train_step(images, labels)
 
         return self.captured(step) if captured else step
+
+    def step_memory(self, network: Network, batch: int, precision: str = "float32") -> int:
+        """Return the bytes of device memory that a captured training step with Adam takes."""
+        model = self.model(network, optimizers.Adam(1e-3), precision=precision)
+        return step_memory(model, batch, capability=self.backend.device.limits.capability).total
 
     def captured(self, work: Work) -> Work:
         """Return work that is replayed from a graph of one run."""

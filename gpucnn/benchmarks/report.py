@@ -121,6 +121,8 @@ def cell(value: Any, form: str) -> str:
         return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if form == "percent":
         return f"{value:.1%}"
+    if form == "bytes":
+        return f"{value / 2**20:,.2f} MiB"
     return f"{value:.3g}" if form == "number" else str(value)
 
 

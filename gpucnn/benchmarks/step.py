@@ -17,7 +17,12 @@ from gpucnn.benchmarks.networks import LENET5, VGG11, Network
 from gpucnn.benchmarks.reference_torch import Work
 
 TITLE = "Training steps with Adam; captured: gpucnn as a CUDA graph of one step, PyTorch in its quickest way"
-COLUMNS = (Column("case", "what"), *COMPARED)
+COLUMNS = (
+    Column("case", "what"),
+    *COMPARED,
+    Column("memory", "gpucnn, memory", "bytes"),
+    Column("their_memory", "PyTorch, memory", "bytes"),
+)
 _STEPS = (
     (LENET5, 128, "float32", True),
     (LENET5, 128, "float32", False),
@@ -40,11 +45,15 @@ def cases(conditions: Conditions) -> Iterator[Case]:
 
 
 def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the ratios, by the wall clock: a step's user waits for it."""
-    found = {}
+    """Return the ratios, by the wall clock, as a step's user waits for it; and those of the memory that steps take."""
+    found: dict[str, float | None] = {}
     for one in _STEPS:
-        ratio = ratios(rows, [_name(*one)], "wall_ratio")
-        found[_name(*one)] = ratio[0] if ratio else None
+        name = _name(*one)
+        ratio, row = ratios(rows, [name], "wall_ratio"), rows.get(name, {})
+        found[name] = ratio[0] if ratio else None
+        theirs = row.get("their_memory")
+        if one[-1]:
+            found[f"{name}, memory, to PyTorch"] = None if theirs is None else theirs / row["memory"]
     return found
 
 
@@ -56,14 +65,18 @@ def _measure(conditions: Conditions, network: Network, batch: int, precision: st
         network = network.shrunk()
     x = rng.random((count, *network.image), np.float32)
     y = rng.integers(network.classes, size=count).astype(np.int32)
-    work = own.step(network, x, y, captured=captured, precision=precision)
+    memory = own.step_memory(network, count, precision) if captured else None
     rivals: list[Contestant] = []
     failed: list[str] = []
+    their_memory = None
     if reference is not None:
+        if captured:
+            their_memory = torch_training.peak_memory(reference, network, x, y, precision)
 
         def make(layout: str, way: str) -> Work:
             return torch_training.step(reference, network, x, y, layout, way, precision)
 
         ways = torch_training.WAYS if captured else torch_training.WAYS[:1]
         rivals, failed = torch_training.contestants(reference, make, own.scrub, ways)
-    return {**beside(conditions, work, rivals), "failed": failed}
+    work = own.step(network, x, y, captured=captured, precision=precision)
+    return {**beside(conditions, work, rivals), "failed": failed, "memory": memory, "their_memory": their_memory}

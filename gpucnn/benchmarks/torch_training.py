@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,32 @@ def step(
         return loss
 
     return graphed(reference, once) if way == "CUDA graph" else once
+
+
+def peak_memory(
+    reference: Reference, network: networks.Network, x: np.ndarray, y: np.ndarray, precision: str = "float32"
+) -> int | None:
+    """Return the most bytes that PyTorch's tensors take in an eager `step`, its weights, moments and batch among them.
+
+    Of both memory layouts the smaller figure counts. cuDNN chooses its algorithms, which need more, in the steps before
+    that are not counted. None on the CPU, where PyTorch does not count.
+    """
+    if reference.device == "cpu":
+        return None
+    cuda, found = reference.torch.cuda, []
+    for layout in LAYOUTS:
+        before = int(cuda.memory_allocated())
+        work = step(reference, network, x, y, layout, "eager", precision)
+        for _ in range(_WARM_UP):
+            work()
+        reference.synchronize()
+        cuda.reset_peak_memory_stats()
+        work()
+        reference.synchronize()
+        found.append(int(cuda.max_memory_allocated()) - before)
+        del work
+        gc.collect()
+    return min(found)
 
 
 def block(

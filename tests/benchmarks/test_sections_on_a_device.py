@@ -15,10 +15,12 @@ from gpucnn.benchmarks import block, kernels, mnist, overhead, pool, step, torch
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES
-from gpucnn.benchmarks.networks import RECORD
+from gpucnn.benchmarks.networks import LENET5, RECORD
 from gpucnn.benchmarks.own import PRECISIONS, Own
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
 from gpucnn.errors import DeviceError
+from gpucnn.model import step_memory
+from gpucnn.optimizers import Adam
 from gpucnn.specs import Pool2dSpec
 
 EMULATED = backends.available("emulated")
@@ -101,12 +103,24 @@ def test_pytorch_is_tried_in_every_way(compared, torch):
     assert torch.cuda.CUDAGraph.call_count == 2
     assert {call.kwargs["fused"] for call in torch.optim.Adam.call_args_list} == {True}
     captured = [call.kwargs["capturable"] for call in torch.optim.Adam.call_args_list]
-    assert captured == [False, False, True, True, False, False]
+    assert captured == [False, False, False, False, True, True, False, False], "two for the memory first"
 
 
 def test_an_eager_step_is_compared_with_an_eager_one(compared, torch):
     (row,) = rows_of(step, compared, "eager").values()
     assert row["theirs_way"].startswith("eager") and not torch.compile.called
+
+
+def test_memory_is_the_steps_and_pytorchs_peak_beyond_what_it_held_before(compared, torch):
+    name = "LeNet-5, batch 64, float32, captured"
+    (row,) = rows_of(step, compared, name).values()
+    assert row["their_memory"] == 2**30 - 2**20
+    network = LENET5.shrunk()
+    with use_backend("numpy"):
+        model = network.build()
+        model.compile(Adam())
+    assert row["memory"] == step_memory(model, 1).total > 2 * 4 * sum(p.size for p in model.parameters())
+    assert step.summary({name: row})[f"{name}, memory, to PyTorch"] == row["their_memory"] / row["memory"]
 
 
 def test_a_way_that_fails_is_said_and_the_others_compete(compared, torch):
