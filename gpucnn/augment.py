@@ -31,7 +31,7 @@ from typing import Any
 from gpucnn.autograd import Tensor
 from gpucnn.functional import random_erasing, random_rotation, random_window
 from gpucnn.generator import default_generator
-from gpucnn.layers.layer import Layer, RandomLayer, Shape
+from gpucnn.layers.layer import Layer, RandomLayer, Shape, require_images
 from gpucnn.specs.base import integer
 
 __all__ = ["RandomCrop", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation", "from_text"]
@@ -40,12 +40,11 @@ _FLIPS = {"horizontal": (False, True), "vertical": (True, False), "horizontal_an
 
 
 class _Augmentation(RandomLayer):
-    """Base: images keep their shape."""
+    """Base: images keep their shape, unless a layer says otherwise."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape; ValueError unless it is that of images."""
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        require_images(input_shape, self.label)
         return input_shape
 
 
@@ -115,7 +114,7 @@ class RandomTranslation(_Augmentation):
         )
 
 
-class RandomCrop(RandomLayer):
+class RandomCrop(_Augmentation):
     """Cut a window out of each image, at any place with equal likelihood; the middle one when not training.
 
     Args:
@@ -163,8 +162,7 @@ class RandomCrop(RandomLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the window's shape; ValueError unless it fits the images."""
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        super().output_shape(input_shape)
         height, width = (n + 2 * self.padding for n in input_shape[:2])
         if self.height > height or self.width > width:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
-from gpucnn.layers.layer import Layer, Shape
+from gpucnn.layers.layer import Layer, Shape, require_images
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
 from gpucnn.specs.base import check_padding, integer, pair
@@ -57,8 +57,7 @@ class Convolution2D(Layer):
         raise TypeError(f"{type(self).__name__} does not define filters_and_groups(self, channels)")
 
     def _spec(self, input_shape: Shape) -> Conv2dSpec:
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        require_images(input_shape, self.label)
         filters, groups = self.filters_and_groups(input_shape[2])
         return Conv2dSpec.of(
             (1, *input_shape),

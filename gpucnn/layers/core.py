@@ -8,7 +8,7 @@ from typing import Any
 from gpucnn.autograd import Tensor
 from gpucnn.functional import dropout, linear, pad2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
-from gpucnn.layers.layer import Layer, RandomLayer, Shape
+from gpucnn.layers.layer import Layer, RandomLayer, Shape, require_images
 from gpucnn.parameters import Parameter
 from gpucnn.specs.base import integer, pads
 
@@ -115,7 +115,6 @@ class ZeroPadding2D(Layer):
         return pad2d(x, ((top, bottom), (left, right)))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 3:
-            raise ValueError(f"{self.label}: input must be images (H, W, C), got shape {input_shape}")
+        require_images(input_shape, self.label)
         top, bottom, left, right = self.pads
         return input_shape[0] + top + bottom, input_shape[1] + left + right, input_shape[2]

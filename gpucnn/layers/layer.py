@@ -229,6 +229,12 @@ class Layer:
                     parameter.trainable = bool(value)
 
 
+def require_images(input_shape: Shape, what: str) -> None:
+    """Raise ValueError unless a layer's samples are images (H, W, C); `what` names the layer."""
+    if len(input_shape) != 3:
+        raise ValueError(f"{what}: input must be images (H, W, C), got shape {input_shape}")
+
+
 _STREAMS_OF_A_CALL = 2**16
 """More than the random layers of a model: a layer's second call in a step draws from a stream of its own."""
 

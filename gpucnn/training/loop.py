@@ -153,13 +153,13 @@ class EpochRunner:
 
     def _launch(self, left: int) -> int:
         """Run some of the steps that are left with one launch; return how many."""
+        if self._recording is None:
+            _train_on_next(self._model, self._data, self.totals, self._batch)
+            return 1
         configuration = self._configuration_now()
         if configuration != self._configuration:  # a callback changed a layer, froze something or thawed it
             self._configuration = configuration
             self._record()
-        if self._recording is None:
-            _train_on_next(self._model, self._data, self.totals, self._batch)
-            return 1
         if not self._recording.ready:
             self._recording()
             return 1
