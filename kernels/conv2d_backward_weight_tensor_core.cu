@@ -99,12 +99,9 @@ struct Operands {
     place.left -= DEPTH;
     place.right -= DEPTH;
     place.dy += (long long)DEPTH * K;
-    if (SAME) {
-      place.pixels[0].source += (long long)DEPTH * C;
-      return;
-    }
+    if (SAME) place.pixels[0].source += (long long)DEPTH * C;
 #pragma unroll
-    for (int i = 0; i < Right::COUNT; ++i) {
+    for (int i = 0; i < (SAME ? 0 : Right::COUNT); ++i) {
       Pixel& pixel = place.pixels[i];
       pixel.h += DOWN;
       pixel.w += ACROSS;

@@ -55,15 +55,14 @@ struct alignas(16) TapRow {
 
   // Of `rows` x `columns` taps, of which the first meets the pixel (first_h, first_w).
   __device__ __forceinline__ static TapRow of(const SPEC_T* source, int first_h, int first_w, int rows, int columns) {
-    if (!TAP_BITS) return {source, first_h, first_w};
     unsigned across = 0, bits = 0;
 #pragma unroll
-    for (int j = 0; j < S; ++j)
+    for (int j = 0; j < (TAP_BITS ? S : 0); ++j)
       if (j < columns && inside(first_w + j * ACROSS, WIDTH)) across |= 1u << j;
 #pragma unroll
-    for (int i = 0; i < R; ++i)
+    for (int i = 0; i < (TAP_BITS ? R : 0); ++i)
       if (i < rows && inside(first_h + i * DOWN, HEIGHT)) bits |= across << i * columns;
-    return {source, (int)bits, 0};
+    return TAP_BITS ? TapRow{source, (int)bits, 0} : TapRow{source, first_h, first_w};
   }
 
   template <class Walk>
