@@ -73,10 +73,6 @@ def _measured(section: str, case: str, runs: Sequence[Mapping[str, Any]]) -> flo
     )
 
 
-def _commit(run: Mapping[str, Any]) -> str:
-    return str(run["about"]["commit"])[:12]
-
-
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bounds", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("runs", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
