@@ -42,6 +42,8 @@ FUSED: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
     "activation_behind": (lambda: [conv(activation=None), Activation("relu"), MaxPool2D(2, padding=0)], [3]),
     "relu_layer_behind": (lambda: [conv(activation=None), ReLU(), MaxPool2D(2)], [3]),
     "linear_and_activation_behind": (lambda: [conv(activation="linear"), Activation("relu"), MaxPool2D(2)], [3]),
+    "pooling_before_activation": (lambda: [conv(activation=None), MaxPool2D(2), Activation("relu")], [3]),
+    "pooling_before_relu_layer": (lambda: [conv(activation="linear"), MaxPool2D((2, 3)), ReLU(), Flatten()], [3]),
     "padding_in_front": (lambda: [ZeroPadding2D(((1, 0), (2, 3))), conv(padding=1), MaxPool2D(2)], [3]),
     "padding_in_front_of_same": (lambda: [ZeroPadding2D((1, 2)), conv(padding="same"), MaxPool2D(2, 2)], [3]),
     "padding_alone": (lambda: [ZeroPadding2D(1), conv(activation="tanh", strides=2), MaxPool2D(2)], [2]),
@@ -55,6 +57,10 @@ APART: dict[str, Callable[[], list[Layer]]] = {
     "no_activation": lambda: [conv(activation=None), MaxPool2D(2)],
     "leaking_relu": lambda: [conv(activation=None), ReLU(negative_slope=0.1), MaxPool2D(2)],
     "relu_and_another": lambda: [conv(), Activation("tanh"), MaxPool2D(2)],
+    "pooling_before_leaking_relu": lambda: [conv(activation=None), MaxPool2D(2), ReLU(negative_slope=0.1)],
+    "pooling_before_another": lambda: [conv(activation=None), MaxPool2D(2), Activation("tanh")],
+    "relu_twice_before_pooling": lambda: [conv(activation=None), ReLU(), ReLU(), MaxPool2D(2)],
+    "average_before_relu": lambda: [conv(activation=None), AveragePooling2D(2), ReLU()],
     "average": lambda: [conv(), AveragePooling2D(2)],
     "overlapping_windows": lambda: [conv(), MaxPool2D(3, 2)],
     "windows_apart": lambda: [conv(), MaxPool2D(2, 3)],
@@ -131,11 +137,12 @@ def test_other_layers_run_one_by_one(case: str) -> None:
 def test_the_emulated_device_gives_a_block_the_bits_of_its_layers(backend_of: Callable[[str], Backend]) -> None:
     """The convolution's default here is the direct kernel, which adds in the same order."""
     with gpucnn.use_backend(backend_of("emulated")):
-        model, other = build(FUSED["two_blocks"][0]), build(FUSED["two_blocks"][0])
-        together = results(model, lambda x: model(x, training=True))
-        alone = results(other, lambda x: one_by_one(other, x))
-    for name in ("y", "x"):
-        np.testing.assert_array_equal(together[name], alone[name])
+        for case in ("two_blocks", "pooling_before_activation"):
+            model, other = build(FUSED[case][0]), build(FUSED[case][0])
+            together = results(model, lambda x, model=model: model(x, training=True))
+            alone = results(other, lambda x, other=other: one_by_one(other, x))
+            for name in ("y", "x"):
+                np.testing.assert_array_equal(together[name], alone[name])
 
 
 def test_lenet5_names_its_blocks_and_stays_what_it_is() -> None:

@@ -1,8 +1,9 @@
 """Layers of a chain that run as one operation: patterns of layers, and what they become.
 
 - ZeroPadding2D, Conv2D or DepthwiseConv2D: the convolution pads, which saves a copy of the images.
-- [ZeroPadding2D,] Conv2D with ReLU as its activation or the layer behind it, MaxPool2D over windows side by side: one
-  fused block, where it has few enough channels and filters (`ConvPool2dSpec`).
+- [ZeroPadding2D,] Conv2D, ReLU, MaxPool2D over windows side by side: one fused block, where it has few enough channels
+  and filters (`ConvPool2dSpec`). ReLU is the convolution's activation, or a layer before or behind the pooling: the
+  largest of a window stays the largest.
 
 A layer of a derived class matches nothing: what it computes is its own matter.
 """
@@ -63,17 +64,25 @@ def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
 
 def _pooling(convolution: Convolution2D, behind: Sequence[Layer]) -> tuple[int, MaxPool2D] | None:
     """Return how many layers behind a convolution a block takes, and its pooling; None where there is no block."""
-    activation, count = convolution.activation, 0
-    if activation in (None, "linear") and behind:
-        first = behind[0]
-        if type(first) is Activation or (type(first) is ReLU and not first.negative_slope):
-            activation, count = "relu" if isinstance(first, ReLU) else first.activation, 1
-    pool = behind[count] if len(behind) > count else None
-    if activation != "relu" or type(pool) is not MaxPool2D or pool.strides != pool.pool_size:
+    kinds = ["relu" if _is_relu(layer) else "pool" if type(layer) is MaxPool2D else "" for layer in behind[:2]]
+    if convolution.activation == "relu" and kinds[:1] == ["pool"]:
+        count = 1
+    elif convolution.activation in (None, "linear") and sorted(kinds) == ["pool", "relu"]:
+        count = 2
+    else:
+        return None
+    pool = behind[kinds.index("pool")]
+    if not isinstance(pool, MaxPool2D) or pool.strides != pool.pool_size:
         return None
     plain = convolution.strides == convolution.dilation_rate == (1, 1)
     unpadded = pool.padding in ("valid", 0, (0, 0), ((0, 0), (0, 0)))
-    return (count + 1, pool) if plain and unpadded else None
+    return (count, pool) if plain and unpadded else None
+
+
+def _is_relu(layer: Layer) -> bool:
+    if type(layer) is Activation:
+        return layer.activation == "relu"
+    return type(layer) is ReLU and not layer.negative_slope
 
 
 def _ends(convolution: Convolution2D, before: Pads, shape: Shape) -> Pads:
