@@ -108,13 +108,15 @@ class ZeroPadding2D(Layer):
             raise ValueError(
                 f"ZeroPadding2D: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}"
             )
-        self.pads = pads(padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1))
+        top, bottom, left, right = pads(
+            padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1)
+        )
+        self.padding = ((top, bottom), (left, right))
 
     def call(self, x: Tensor) -> Tensor:
-        top, bottom, left, right = self.pads
-        return pad2d(x, ((top, bottom), (left, right)))
+        return pad2d(x, self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         require_images(input_shape, self.label)
-        top, bottom, left, right = self.pads
+        (top, bottom), (left, right) = self.padding
         return input_shape[0] + top + bottom, input_shape[1] + left + right, input_shape[2]

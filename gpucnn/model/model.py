@@ -229,9 +229,9 @@ class Model(Layer):
 
     # -- compiling and training ---------------------------------------------------------------------------------------
     @property
-    def configuration(self) -> int:
-        """The number of calls of `compile`."""
-        return self._compilations
+    def configuration(self) -> object:
+        """Also the number of calls of `compile`."""
+        return super().configuration, self._compilations
 
     @property
     def loss(self) -> losses.Loss:

@@ -16,6 +16,7 @@ from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferring
 from gpucnn.metrics import Totals
+from gpucnn.parameters import ParameterBuffer
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
@@ -78,11 +79,8 @@ class EpochRunner:
         self._step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._prepared = False
         self._singly = singly
+        self._compiled = model.loss, model.optimizer
         self._record()
-        layers = list(model.layers_inside())
-        self._parameters = [p for layer in layers for p in layer.own_parameters().values()]
-        self._layers = layers[1:]  # without the model itself
-        self._configuration = self._configuration_now()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -140,11 +138,6 @@ class EpochRunner:
             for buffer in self._model.optimizer.buffers:
                 buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
 
-    def _configuration_now(self) -> list[object]:
-        """Return what a step that is captured takes for granted."""
-        of_layers = ((layer.configuration, layer.trainable) for layer in self._layers)
-        return [*of_layers, *(parameter.trainable for parameter in self._parameters)]
-
     def _record(self) -> None:
         """Let the next steps be recorded and captured, whatever was before."""
         self._recording = Recording(self._step, self._backend) if self._backend.captures else None
@@ -156,9 +149,7 @@ class EpochRunner:
         if self._recording is None:
             _train_on_next(self._model, self._data, self.totals, self._batch)
             return 1
-        configuration = self._configuration_now()
-        if configuration != self._configuration:  # a callback changed a layer, froze something or thawed it
-            self._configuration = configuration
+        if self._must_record_anew(self._recording):
             self._record()
         if not self._recording.ready:
             self._recording()
@@ -169,6 +160,17 @@ class EpochRunner:
         repeat = self._repeat if self._repeat <= left else 1
         self._recording(repeat)
         return repeat
+
+    def _must_record_anew(self, recording: Recording) -> bool:
+        """Say whether a callback changed a setting, froze something or thawed it.
+
+        With the model compiled anew, rebuilt or moved, the data and the totals are not what it wants: a replay refuses.
+        """
+        changed = [thing for thing, _ in recording.changes()]
+        rebuilt = any(isinstance(thing, ParameterBuffer) for thing in changed)
+        if rebuilt or self._compiled != (self._model.loss, self._model.optimizer):
+            return False
+        return bool(changed) or recording.wasteful
 
     def _timed_launch(self, recording: Recording) -> int:
         """Replay one step; return how many fit in LAUNCH_SECONDS, 0 while the replay also had to capture."""
