@@ -372,12 +372,20 @@ class Model(Layer):
         )  # fmt: skip
 
     def evaluate(
-        self, x: Any, y: Any, batch_size: int = 32, *, sample_weight: Any = None, return_dict: bool = False
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        *,
+        sample_weight: Any = None,
+        metrics: Sequence[str | Metric] | str | Metric = (),
+        return_dict: bool = False,
     ) -> Any:
         """Compute the loss and the compiled metrics over a data set; nothing changes.
 
         Args:
             sample_weight: (N,) factors of the samples' losses, as in `fit`.
+            metrics: to be measured too, this time, after the compiled ones; as in `compile`, and none of those.
 
         Returns:
             The loss, or [loss, each metric]; with return_dict {"loss", "acc", each metric by name, "count"}, without
@@ -386,10 +394,11 @@ class Model(Layer):
         samples, labels = checked_data(self, x, y, "evaluate")
         size = integer(batch_size, "evaluate: batch_size", 1)
         weight = weights.sample_weights(sample_weight, None, y, len(samples), self.dtype, "evaluate")
-        found = loop.evaluate(self, samples, labels, size, weight)
+        measured = get_metrics((*self.metrics, *get_metrics(metrics, self.loss)), self.loss)
+        found = loop.evaluate(self, samples, labels, size, weight, metrics=measured)
         if return_dict:
             return found
-        return [found["loss"], *(found[m.name] for m in self.metrics)] if self.metrics else found["loss"]
+        return [found["loss"], *(found[m.name] for m in measured)] if measured else found["loss"]
 
     def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
         """Return the outputs for samples (N, …) as a host array (N, …), both in the model's data format."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferring
-from gpucnn.metrics import Totals
+from gpucnn.metrics import Metric, Totals
 from gpucnn.parameters import ParameterBuffer
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
@@ -191,10 +191,10 @@ def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: To
     train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def totals_for(model: Network) -> Totals:
-    """Return the sums of what a model measures."""
+def totals_for(model: Network, metrics: Sequence[Metric] | None = None) -> Totals:
+    """Return the sums of what a model measures, or of other metrics."""
     _, outputs = model.sample_shapes("totals")
-    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+    return Totals(model.backend, model.metrics if metrics is None else metrics, outputs[-1] if outputs else 0)
 
 
 def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
@@ -217,6 +217,7 @@ def evaluate(
     batch_size: int,
     weight: np.ndarray | None = None,
     *,
+    metrics: Sequence[Metric] | None = None,
     limit: int | None = None,
     between: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
@@ -227,11 +228,12 @@ def evaluate(
         x, y: host arrays, checked.
         batch_size: rows of a launch.
         weight: of the samples, (N,), or None.
+        metrics: what is measured beside the loss; None for what the model was compiled with.
         limit: batches, at most; None for all.
         between: called after every batch; an exception ends the evaluation.
     """
     data = placed(x, y, weight, model.backend, model.dtype, batch_size)
-    totals = totals_for(model)
+    totals = totals_for(model, metrics)
     with no_grad():
         for batch, target, factors in islice(_batches(data, batch_size), limit):
             with deferring():
