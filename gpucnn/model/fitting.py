@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpucnn.arguments import integer, number
 from gpucnn.callbacks import Callback, CallbackList
 from gpucnn.callbacks.callback import Logs, defines
 from gpucnn.model.architecture import described
 from gpucnn.model.data import checked_data
-from gpucnn.specs.base import integer
 from gpucnn.training.interrupts import Interrupted, deferred
 from gpucnn.training.loop import EpochRunner, evaluate
 from gpucnn.training.progress import History, Progress
@@ -55,9 +55,7 @@ def held_back(count: int, validation_split: float) -> int:
     Raises:
         ValueError: the share is not at least 0 and below 1, or leaves one of the two without samples.
     """
-    share = validation_split
-    if isinstance(share, (bool, str)) or not 0.0 <= share < 1.0:
-        raise ValueError(f"fit: validation_split must be at least 0 and below 1, got {share!r}")
+    share = number(validation_split, "fit: validation_split", 0.0, below=1.0)
     kept = math.floor(count * (1.0 - share))
     if share and not 0 < kept < count:
         raise ValueError(f"fit: validation_split {share} of {count} samples leaves {kept} to train on")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes, losses, optimizers
+from gpucnn.arguments import integer
 from gpucnn.autograd import Tensor, as_tensor, depend_on, no_grad
 from gpucnn.backends import Backend, get_backend
 from gpucnn.callbacks import Callback
@@ -24,7 +25,6 @@ from gpucnn.model.data import batch_of, checked_data, checked_samples
 from gpucnn.model.data_format import check_data_format, inward, outward, require_shape
 from gpucnn.parameters import ParameterBuffer, pack
 from gpucnn.precision import use_precision
-from gpucnn.specs.base import integer
 from gpucnn.training import History, loop
 from gpucnn.training import sample_weights as weights
 

@@ -373,7 +373,7 @@ def test_options_that_exclude_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--validation-split", 1), "validation_split must be at least 0 and below 1, got 1.0"),
+        (("--validation-split", 1), "validation_split must be a number of at least 0 and below 1, got 1.0"),
         (("--validation-split", 0.999), "validation_split 0.999 of 300 samples leaves 0 to train on"),
         (("--learning-rate", "nan"), "learning_rate must be a number of at least 0, got nan"),
     ],
