@@ -26,7 +26,8 @@ class BatchNormalization(Layer):
         center, scale: whether there is a shift `beta` and a scale `gamma`, (C,).
         beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: name or function.
 
-    Input (N, …, C), output of the same shape. Training with one value a channel is a ValueError.
+    Input (N, …, C), output of the same shape. Training with one value a channel is a ValueError;
+    `fit` raises it before the first step where its last batch would be such a one.
     """
 
     gamma: Parameter | None = None

@@ -17,7 +17,7 @@ from gpucnn.callbacks.callback import Logs, defines
 from gpucnn.model.architecture import described
 from gpucnn.model.data import checked_data
 from gpucnn.training.interrupts import Interrupted, deferred
-from gpucnn.training.loop import EpochRunner, evaluate
+from gpucnn.training.loop import EpochRunner, batches_of, evaluate
 from gpucnn.training.progress import History, Progress
 from gpucnn.training.report import Report
 from gpucnn.training.sample_weights import sample_weights
@@ -81,6 +81,8 @@ def fit(
     overfit_batches: int | None,
 ) -> History:
     """Train a model; see Model.fit."""
+    from gpucnn.model.rehearsal import refuse_single_values  # which makes models
+
     size = integer(batch_size, "fit: batch_size", 1)
     numbers = epoch_numbers(model.epochs_done, epochs, initial_epoch)
     limit = None if limit_batches is None else integer(limit_batches, "fit: limit_batches", 1)
@@ -101,6 +103,10 @@ def fit(
     parameters = model.parameters()
     if not any(p.trainable for p in parameters):
         raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
+    if numbers:
+        batch, _, rest = batches_of(kept, size, limit)
+        for rows in {batch, rest}:
+            refuse_single_values(model, rows)
     model.optimizer.bind(parameters)
     runner = EpochRunner(
         model, samples[:kept], labels[:kept], size, seed=model.generator.seed, shuffle=shuffle,

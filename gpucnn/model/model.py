@@ -190,7 +190,8 @@ class Model(Assembly):
             the same with val_ in front, seconds and images_per_second.
 
         Raises:
-            ValueError: data, labels or sizes are wrong; nothing was changed then.
+            ValueError: data, labels or sizes are wrong, or a last batch of one sample would give a BatchNormalization
+                one value a channel; nothing was changed then.
             TypeError: something else than a Callback among the callbacks; nothing was changed then.
             Interrupted: a signal ended the training. It is a KeyboardInterrupt.
         """

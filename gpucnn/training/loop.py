@@ -28,6 +28,18 @@ LAUNCH_SECONDS = 0.25
 """How long one graph launch may last: interrupts and callbacks act between launches."""
 
 
+def batches_of(count: int, batch_size: int, limit: int | None) -> tuple[int, int, int]:
+    """Return the rows of a batch, how many such batches an epoch has, and the rows of a last, smaller one or 0.
+
+    Args:
+        count: samples, at least 1.
+        batch_size, limit: as EpochRunner.
+    """
+    batch = min(batch_size, count)
+    steps, rest = divmod(count, batch)
+    return (batch, limit, 0) if limit is not None and limit <= steps else (batch, steps, rest)
+
+
 class EpochRunner:
     """Trains a model on one data set, an epoch at a time.
 
@@ -63,12 +75,9 @@ class EpochRunner:
             buffer.claim()
             buffer.zero_grad()  # what an interrupted step left would be added to
         self._model = model
-        self._batch = min(batch_size, len(x))
         self.seed = seed
         self._shuffle = shuffle
-        self.steps, self._rest = divmod(len(x), self._batch)
-        if limit is not None and limit <= self.steps:
-            self.steps, self._rest = limit, 0
+        self._batch, self.steps, self._rest = batches_of(len(x), batch_size, limit)
         self.batches = self.steps + (1 if self._rest else 0)
         self.rows = self.steps * self._batch + self._rest
         self.done = 0
