@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends.scripted_device import ScriptedDevice
-from backends.test_tuning import DIRECT, SPLIT
+from backends.scripted_tuning import DIRECT, SPLIT
 
 import gpucnn
 from gpucnn import layers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gpucnn.autograd import Tensor
+from gpucnn.autograd import Tensor, depend_on
 from gpucnn.layers import fusion
 from gpucnn.layers.layer import Layer, Shape
 from gpucnn.mixed_precision import lent
@@ -45,6 +45,8 @@ def run(layers: Sequence[Layer], x: Tensor) -> Tensor:
     at, mixed = 0, lent()
     while at < len(layers):
         group, operation = stage(layers, at, x.shape[1:])
+        for layer in group:
+            depend_on(layer)
         x = operation(mixed.enter(x) if len(group) > 1 and mixed else x)
         at += len(group)
     return x

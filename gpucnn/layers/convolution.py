@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpucnn.arguments import integer
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, Shape, require_images
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
-from gpucnn.specs.base import check_padding, integer, pair
+from gpucnn.specs.base import check_padding, pair
 
 
 class Convolution2D(Layer):

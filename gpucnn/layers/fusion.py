@@ -50,8 +50,8 @@ def match(layers: Sequence[Layer], shape: Shape) -> Fused | None:
     convolution = layers[at] if len(layers) > at else None
     if not isinstance(convolution, Convolution2D) or type(convolution) not in _CONVOLUTIONS or len(shape) != 3:
         return None
-    before = layers[0].pads if isinstance(layers[0], ZeroPadding2D) else (0, 0, 0, 0)
-    ends = _ends(convolution, before, shape)
+    before = layers[0].padding if isinstance(layers[0], ZeroPadding2D) else ((0, 0), (0, 0))
+    ends = _ends(convolution, (*before[0], *before[1]), shape)
     filters, groups = convolution.filters_and_groups(shape[2])
     pooled = _pooling(convolution, layers[at + 1 :]) if groups == 1 else None
     if pooled is not None:
