@@ -18,7 +18,7 @@ DEFECTS = [
     ),
     ("wait for one tile too few", _TILE, "cp_async_wait<STAGES - 2>();", "cp_async_wait<STAGES - 1>();"),
     ("no wait", _TILE, "    cp_async_wait<STAGES - 2>();\n", ""),
-    ("removed barrier before the first tile", _TILE, "  __syncthreads();\n  load_slice", "  load_slice"),
+    ("removed barrier before the first tile", _TILE, "  __syncthreads();\n  if (!GUARDED)", "  if (!GUARDED)"),
     ("no wait for the first tile", _TILE, "  cp_async_wait<STAGES - 1>();\n", ""),
     (
         "wrong stage is written",
@@ -39,7 +39,7 @@ DEFECTS = [
         "    cp_async_commit();\n  }\n",
     ),
     ("slice multiplied before it came", _TILE, "fragments[(slice + 1) % 2], stage", "fragments[slice % 2], stage"),
-    ("skipped last slice", _TILE, "    multiply_slice<GUARDED>(fragments[(SLICES - 1) % 2], sums);\n", ""),
+    ("skipped last slice", _TILE, "      multiply_slice<GUARDED>(fragments[(SLICES - 1) % 2], sums);\n", ""),
     # -- shared memory and fragments
     (
         "wrong swizzle: the copies have none",
