@@ -75,7 +75,6 @@ DEFECTS = [
     ),
     ("right halves exchanged", _TILE, "right[j + v][half] = columns[v];", "right[j + v][1 - half] = columns[v];"),
     ("rows of runs not spread", _TILE, "return SPREAD ? i / bands * 16", "return false ? i / bands * 16"),
-    ("columns of runs not spread", _TILE, "const int run = SPREAD ? COLUMN_RUN : 1,", "const int run = 1,"),
     (
         "packs of runs in wrong order",
         _TILE,
@@ -139,7 +138,6 @@ DEFECTS = [
     ("taps beyond the right border", _TAPS, "inside(first_w + j * ACROSS, WIDTH)", "first_w + j * ACROSS >= 0"),
     ("taps above the image", _TAPS, "inside(first_h + i * DOWN, HEIGHT)", "first_h + i * DOWN < HEIGHT"),
     ("many taps without a left border", _TAPS, " & inside(w + walk.j * ACROSS, WIDTH);", ";"),
-    ("many taps without an end", _TAPS, "(walk.i < rows) & ", ""),
     # -- forward
     (
         "missing group offset of the image, forward",
