@@ -1,6 +1,6 @@
 """Layers one after another: what a Sequential is, and every branch of Concatenate and Residual.
 
-Some of them run as one operation, see `gpucnn.layers.fusion`.
+Some of them run as one, see `gpucnn.layers.fusion`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def output_shape(layers: Sequence[Layer], input_shape: Shape) -> Shape:
 
 
 def stage(layers: Sequence[Layer], at: int, shape: Shape) -> tuple[list[Layer], Callable[[Tensor], Tensor]]:
-    """Return the layers that run as one operation from a place on, one or several, and what runs them.
+    """Return the layers that run as one from a place on, one or several, and what runs them.
 
     Args:
         layers: built, or able to be built for what reaches them.

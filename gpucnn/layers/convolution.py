@@ -79,9 +79,9 @@ class Convolution2D(Layer):
     def call(self, x: Tensor) -> Tensor:
         return self.convolve(x, self.padding)
 
-    def convolve(self, x: Tensor, padding: Any) -> Tensor:
-        """Compute the output with another padding than the layer's own; forms as `padding`."""
-        fused, following = split_softmax(self.activation)
+    def convolve(self, x: Tensor, padding: Any, *, activated: bool = True) -> Tensor:
+        """Compute the output with another padding than the layer's own, forms as `padding`; or without activation."""
+        fused, following = split_softmax(self.activation) if activated else (None, None)
         y = conv2d(
             x,
             self.weight,
