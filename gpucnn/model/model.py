@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Model(Assembly):
         """Counts the epochs that `fit` has run."""
         self.stop_training = False
         self._compilations = 0
+        self._prepared = False
         self._optimizer: optimizers.Optimizer | None = None
         self._loss: losses.Loss | None = None
         self.metrics: tuple[Metric, ...] = ()
@@ -55,6 +57,7 @@ class Model(Assembly):
         parameters = self.parameters()
         if self._optimizer is not None and parameters:
             self._optimizer.bind(parameters)
+        self._prepared = False
 
     # -- compiling and training ---------------------------------------------------------------------------------------
     @property
@@ -130,12 +133,19 @@ class Model(Assembly):
     ) -> Tensor:
         """Take one step on a batch and return its loss; launches and nothing else when x, y and weights are tensors.
 
+        Before the first step after `compile` its kernels are compiled, all at once; the layers run once more for it.
+
         Args:
             sample_weight, class_weight: as in `fit`.
         """
         inputs, target = batch_of(self, x, y, "train_step")
         weight = weights.of_batch(sample_weight, class_weight, target, inputs)
-        return loop.train_on(self, inputs, target, weight=weight)
+        step = partial(loop.train_on, self, inputs, target, weight=weight)
+        if not self._prepared:
+            self._prepared = True
+            if not self.backend.capturing and not any(p.pending for p in self.parameters()):
+                loop.compile_ahead(self, step)
+        return step()
 
     def fit(
         self,

@@ -135,17 +135,9 @@ class EpochRunner:
         return self.totals.results(self._model.loss)
 
     def _prepare(self) -> None:
-        """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
-        if self._prepared:
-            return
-        self._prepared = True
-        try:
-            self._backend.prepare(self._step)
-        except DeviceError as error:  # a model that reads a value: the eager steps can
-            _log.info("fit: the step's kernels were not compiled ahead: %s", error)
-        finally:
-            for buffer in self._model.optimizer.buffers:
-                buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
+        if not self._prepared:
+            self._prepared = True
+            compile_ahead(self._model, self._step)
 
     def _record(self) -> None:
         """Let the next steps be recorded and captured, whatever was before."""
@@ -198,6 +190,17 @@ def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: To
     """Forward, loss, backward, optimizer, totals: launches and nothing else."""
     x, y = data.take(rows)
     train_on(model, x, y, totals, data.take_weight(rows))
+
+
+def compile_ahead(model: Network, step: Callable[[], Any]) -> None:
+    """Have a training step's kernels compiled at once, before the first step compiles them one after the other."""
+    try:
+        model.backend.prepare(step)
+    except DeviceError as error:  # a model that reads a value: the eager steps can
+        _log.info("the step's kernels were not compiled ahead: %s", error)
+    finally:
+        for buffer in model.optimizer.buffers:
+            buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
 
 
 def totals_for(model: Network, metrics: Sequence[Metric] | None = None) -> Totals:

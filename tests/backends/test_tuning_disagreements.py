@@ -112,6 +112,31 @@ def test_a_plan_that_does_not_compile_is_excluded() -> None:
     assert found.plan == GUESS and found.excluded == {DIRECT[1]: "gemm.cu does not compile"}
 
 
+class Dying(ScriptedDevice):
+    """A GPU on which one plan makes an illegal access, after which nothing runs in this process."""
+
+    culprit, dead = DIRECT[1], False
+
+    def _run(self, plan: str, entry: str, given: dict[str, Any]) -> None:
+        self.dead = self.dead or plan == self.culprit
+        if self.dead:
+            raise KernelError("an illegal memory access was encountered")
+        super()._run(plan, entry, given)
+
+
+def test_a_plan_that_takes_the_device_with_it_is_alone_to_blame() -> None:
+    times = {DIRECT[2]: 1e-6}
+    message = f"matmul_forward: trying the plan {DIRECT[1]} left the scripted device unusable; start again, .*illegal"
+    with pytest.raises(KernelError, match=message):
+        multiply(tuned(Dying(times)))
+    backend = tuned(Dying(times))
+    found = excluded_by(backend, f"plan {DIRECT[1]} does not compute .*an illegal memory access")
+    assert found.plan == DIRECT[2] and found.excluded.keys() == {DIRECT[1]} and found.reason == "tuned"
+    backend = tuned(Dying(times))
+    multiply(backend)
+    assert choice(backend).reason == "tuned before" and choice(backend).plan == DIRECT[2]
+
+
 def test_a_direct_kernel_that_does_not_compile_is_an_error() -> None:
     backend = tuned(ScriptedDevice(broken={GUESS: KernelError("gemm.cu does not compile")}))
     with pytest.raises(KernelError, match="gemm.cu does not compile"):
