@@ -15,7 +15,6 @@ found by their results and handed back to the caller.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -31,6 +30,8 @@ from gpucnn.specs import Conv2dSpec
 
 Step = tuple[int, int]
 """Results of a tile down and across."""
+Product = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Factors and where the product goes; either the right factor or that place has one for each column of places."""
 BLOCK_BYTES = 6 * 2**20
 """Size that the transformed tiles of a block and their products would have together.
 
@@ -116,21 +117,32 @@ def backward_weight(
     offset = -spec.pads[0], -spec.pads[2]
 
     def product(tiles: Tiles) -> np.ndarray:
-        (rows, columns), down = (tiles.rows, tiles.columns), tiles.down
-        size, step = rows.size, rows.step
-        inputs = _along_rows(x, columns.inputs, size, tiles, offset, "inputs", scratch)
-        gradients = _along_rows(dy, columns.outputs.T, step, tiles, (0, 0), "gradients", scratch)
-        part = np.empty((columns.size, size, spec.k, spec.c), filters.dtype)
-        for of_place, of_inputs, of_gradients in zip(part, inputs, gradients, strict=True):
-            x_tiles = _along_columns(of_inputs, rows.inputs, step, down, "tiles", scratch).reshape(size, -1, spec.c)
-            dy_tiles = _along_columns(of_gradients, rows.outputs.T, step, down, "products", scratch)
-            np.matmul(dy_tiles.reshape(size, -1, spec.k).transpose(0, 2, 1), x_tiles, out=of_place)
+        rows, of_columns = tiles.rows, _schemes(tiles.columns)
+        x_rows = _along_rows(x, tiles, [scheme.inputs for scheme in of_columns], offset, True, "inputs", scratch)
+        dy_rows = _along_rows(dy, tiles, [scheme.outputs.T for scheme in of_columns], (0, 0), False, "dy", scratch)
+        to_x, to_dy = [scheme.inputs for scheme in _schemes(rows)], [scheme.outputs.T for scheme in _schemes(rows)]
+        part = np.empty((of_columns[0].size, rows[0].scheme.size, spec.k, spec.c), filters.dtype)
+        for places, columns in _sharing(tiles.columns):
+            x_tiles, for_x = _along_columns(x_rows[: len(columns)], rows, to_x, "tiles", scratch)
+            dy_tiles, for_dy = _along_columns(dy_rows[: len(columns)], rows, to_dy, "products", scratch)
+            factors = [
+                (
+                    alike,
+                    _of_places(dy_tiles, alike, below, spec.k).swapaxes(1, 2),
+                    _of_places(x_tiles, alike, below, spec.c),
+                )
+                for alike, below in _sharing(rows)
+            ]
+            for place in range(places.start, places.stop):
+                for matrix, pixels, transformed in (*for_x, *for_dy):
+                    np.matmul(matrix, pixels[place], out=transformed)
+                for alike, left, right in factors:
+                    np.matmul(left, right, out=part[place, alike])
         return part
 
-    parts = _parts(spec.p, step[0], spec.r, filters.dtype), _parts(spec.q, step[1], spec.s, filters.dtype)
-    largest = parts[0][0].scheme, parts[1][0].scheme
-    places = filter_places(*largest)
-    of_blocks = workers.in_turn(product, _tiles(spec.n, *parts, (spec.c + spec.k) * filters.itemsize))
+    rows, columns = _parts(spec.p, step[0], spec.r, filters.dtype), _parts(spec.q, step[1], spec.s, filters.dtype)
+    places = filter_places(rows[0].scheme, columns[0].scheme)
+    of_blocks = workers.in_turn(product, _blocks(spec.n, rows, columns, (spec.c + spec.k) * filters.itemsize))
     sums = next(of_blocks)  # of the largest tiles, which come first
     for part in of_blocks:
         of_part = sums[: part.shape[0], : part.shape[1]]
@@ -148,50 +160,72 @@ class Part(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Tiles of one size that are worked on together.
+    """Tiles that are worked on together: of which images, and their parts down and across, smaller tiles last."""
 
-    Args:
-        rows: transforms down the rows of a tile.
-        columns: transforms across its columns.
-        images: those that the tiles are of.
-        top: result that the first tile begins with, and
-        left: its column.
-        down: tiles of an image below each other.
-        across: tiles of an image beside each other.
-    """
-
-    rows: Filtering
-    columns: Filtering
     images: slice
-    top: int
-    left: int
-    down: int
-    across: int
-
-    def every(self, j: int) -> tuple[slice, slice, slice]:
-        """Return where column j of the tiles' results stands."""
-        rows = slice(self.top, self.top + self.down * self.rows.step)
-        columns = slice(self.left + j, self.left + self.across * self.columns.step, self.columns.step)
-        return self.images, rows, columns
+    rows: list[Part]
+    columns: list[Part]
 
 
 def _parts(results: int, step: int, taps: int, dtype: np.dtype) -> list[Part]:
     """Cut results into tiles: as many as there can be of the full size, and a smaller one for the rest."""
-    count, rest = divmod(results, step)
-    whole = [Part(filtering(step, taps, dtype), 0, count)] if count else []
-    return [*whole, Part(filtering(step, taps, dtype, rest), count * step, 1)] if rest else whole
+    number, rest = divmod(results, step)
+    whole = [Part(filtering(step, taps, dtype), 0, number)] if number else []
+    return [*whole, Part(filtering(step, taps, dtype, rest), number * step, 1)] if rest else whole
 
 
-def _tiles(n: int, rows: list[Part], columns: list[Part], place_bytes: int) -> list[Tiles]:
-    """Cut the tiles of n images into blocks; a place of a tile and of its products takes `place_bytes`."""
+def _blocks(n: int, rows: list[Part], columns: list[Part], place_bytes: int) -> list[Tiles]:
+    """Cut the tiles of n images into blocks; a place of a tile and of its products takes `place_bytes`.
+
+    Tiles of one size at a time if there are many: that makes longer rows. Few make one product rather than four.
+    """
+    if n * _tiles_of(rows) * _tiles_of(columns) < LEAST_TILES:
+        sizes = [(rows, columns)]
+    else:
+        sizes = [([row], [column]) for row in rows for column in columns]
     found = []
-    for down, across in itertools.product(rows, columns):
-        most = max(LEAST_TILES, BLOCK_BYTES // (down.scheme.size * across.scheme.size * place_bytes))
-        for block in blocks(n, down.number, across.number, most):
-            top = down.first + block.rows.start * down.scheme.step
-            left = across.first + block.columns.start * across.scheme.step
-            found.append(Tiles(down.scheme, across.scheme, block.images, top, left, *block.shape[1:]))
+    for of_rows, of_columns in sizes:
+        most = max(LEAST_TILES, BLOCK_BYTES // (of_rows[0].scheme.size * of_columns[0].scheme.size * place_bytes))
+        found += [
+            Tiles(block.images, _cut(of_rows, block.rows), _cut(of_columns, block.columns))
+            for block in blocks(n, _tiles_of(of_rows), _tiles_of(of_columns), most)
+        ]
     return found
+
+
+def _cut(parts: list[Part], tiles: slice) -> list[Part]:
+    """Return what a range of tiles has of each part."""
+    found, begin = [], 0
+    for scheme, first, number in parts:
+        low, high = max(tiles.start, begin), min(tiles.stop, begin + number)
+        if low < high:
+            found.append(Part(scheme, first + (low - begin) * scheme.step, high - low))
+        begin += number
+    return found
+
+
+def _schemes(parts: list[Part]) -> list[Filtering]:
+    return [part.scheme for part in parts]
+
+
+def _results(parts: list[Part]) -> int:
+    return sum(part.number * part.scheme.step for part in parts)
+
+
+def _tiles_of(parts: list[Part]) -> int:
+    return sum(part.number for part in parts)
+
+
+def _sharing(parts: list[Part]) -> list[tuple[slice, list[Part]]]:
+    """Return (places, parts that have them): the smaller tiles, which come last, have the first places only."""
+    size, least = parts[0].scheme.size, parts[-1].scheme.size
+    return [(slice(0, least), parts), (slice(least, size), parts[:1])] if least < size else [(slice(0, size), parts)]
+
+
+def _of_places(values: np.ndarray, places: slice, below: list[Part], channels: int) -> np.ndarray:
+    """Return (places, tiles, channels) of (size, tiles down, run): some places of the tiles `below` each other."""
+    chosen = values[places, : _tiles_of(below)]
+    return chosen.reshape(len(chosen), -1, channels)
 
 
 def _correlate(
@@ -206,95 +240,131 @@ def _correlate(
     """Write the correlation with filters (R, S, channels, filters) to `out`; result 0 reads from pixel `offset` on."""
     n, p, q, k = out.shape
     (r, s, channels, _), dtype = by_tap.shape, by_tap.dtype
-    parts = _parts(p, step[0], r, dtype), _parts(q, step[1], s, dtype)
-    largest = parts[0][0].scheme, parts[1][0].scheme
-    places = filter_places(*largest)
+    rows, columns = _parts(p, step[0], r, dtype), _parts(q, step[1], s, dtype)
+    places = filter_places(rows[0].scheme, columns[0].scheme)
     padded = scratch.array("places", (len(places), channels * k + BETWEEN_PLACES), dtype)[:, : channels * k]
     np.matmul(places, by_tap.reshape(r * s, -1), out=padded)
-    matrices = padded.reshape(largest[1].size, largest[0].size, channels, k)
+    matrices = padded.reshape(columns[0].scheme.size, rows[0].scheme.size, channels, k)
     suspects: set[int] = set()
 
     def multiply(tiles: Tiles) -> None:
-        rows, columns, down = tiles.rows, tiles.columns, tiles.down
-        size, step = rows.size, rows.step
-        shape = down * step, tiles.images.stop - tiles.images.start, tiles.across, k
-        inputs = _along_rows(images, columns.inputs, size, tiles, offset, "inputs", scratch)
-        half = scratch.array("half", (columns.size, down, step, math.prod(shape[1:])), dtype)
-        products = scratch.array("products", (size, down, half.shape[-1]), dtype)
-        for of_inputs, of_place, of_rows in zip(inputs, matrices, half, strict=False):
-            of_tiles = _along_columns(of_inputs, rows.inputs, step, down, "tiles", scratch)
-            of_tiles = of_tiles.reshape(size, -1, channels)
-            np.matmul(of_tiles, of_place[:size], out=products.reshape(size, -1, k))
-            np.matmul(rows.outputs, products.transpose(1, 0, 2), out=of_rows)
-        results = scratch.array("results", (columns.step, *shape), dtype)
-        np.matmul(columns.outputs, half.reshape(columns.size, -1), out=results.reshape(columns.step, -1))
-        if not np.isfinite(np.dot(results.reshape(-1), results.reshape(-1))):
-            spoilt = ~np.isfinite(results).all(axis=(0, 1, 3, 4))
-            suspects.update((tiles.images.start + np.flatnonzero(spoilt)).tolist())
-        epilogue(results)
-        for j, of_columns in enumerate(results):
-            _store(of_columns, out[tiles.every(j)].swapaxes(0, 1))
+        rows, of_columns = tiles.rows, _schemes(tiles.columns)
+        number, height = tiles.images.stop - tiles.images.start, _results(rows)
+        inputs = _along_rows(images, tiles, [scheme.inputs for scheme in of_columns], offset, True, "inputs", scratch)
+        halves = [
+            scratch.array(f"half {i}", (part.scheme.size, height, number * part.number * k), dtype)
+            for i, part in enumerate(tiles.columns)
+        ]
+        to_places = [scheme.inputs for scheme in _schemes(rows)]
+        for places, columns in _sharing(tiles.columns):
+            of_tiles, forth = _along_columns(inputs[: len(columns)], rows, to_places, "tiles", scratch)
+            size, down, run = of_tiles.shape
+            products = scratch.array("products", (size, down, run // channels * k), dtype)
+            back = _back_along_columns(products, rows, halves[: len(columns)])
+            factors = [
+                (alike, _of_places(of_tiles, alike, below, channels), _of_places(products, alike, below, k))
+                for alike, below in _sharing(rows)
+            ]
+            for place in range(places.start, places.stop):
+                for matrix, pixels, transformed in forth:
+                    np.matmul(matrix, pixels[place], out=transformed)
+                for alike, left, result in factors:
+                    np.matmul(left, matrices[place, alike], out=result)
+                for matrix, transformed, results in back:
+                    np.matmul(matrix, transformed, out=results[place])
+        for part, half in zip(tiles.columns, halves, strict=True):
+            results = scratch.array("results", (part.scheme.step, height, number, part.number, k), dtype)
+            np.matmul(part.scheme.outputs, half.reshape(len(half), -1), out=results.reshape(len(results), -1))
+            if not np.isfinite(np.dot(results.reshape(-1), results.reshape(-1))):
+                spoilt = ~np.isfinite(results).all(axis=(0, 1, 3, 4))
+                suspects.update((tiles.images.start + np.flatnonzero(spoilt)).tolist())
+            epilogue(results)
+            target = out[tiles.images, tiles.rows[0].first : tiles.rows[0].first + height].swapaxes(0, 1)
+            for j, values in enumerate(results):
+                first = part.first + j
+                _store(values, target[:, :, first : part.first + part.number * len(results) : len(results)])
 
-    workers.run(multiply, _tiles(n, *parts, (channels + k) * dtype.itemsize))
+    workers.run(multiply, _blocks(n, rows, columns, (channels + k) * dtype.itemsize))
     return sorted(suspects)
 
 
 def _along_rows(
     images: np.ndarray,
-    matrix: np.ndarray,
-    height: int,
     tiles: Tiles,
+    matrices: list[np.ndarray],
     offset: tuple[int, int],
+    overlap: bool,
     name: str,
     scratch: Scratch,
-) -> np.ndarray:
-    """Return (size, rows, n * tiles across * channels): a matrix (size, pixels) applied along the tiles' rows.
+) -> list[np.ndarray]:
+    """Return (size, rows, n * tiles across * channels) of each part: its matrix (size, pixels) along the tiles' rows.
 
-    A tile reads (height, pixels) of the images, result 0 from pixel `offset` on; pixels outside are zeros.
+    Result 0 reads from pixel `offset` on, pixels outside the images are zeros. Tiles overlap by the taps but one, or
+    not at all.
     """
-    size, pixels = matrix.shape
-    windows = _side_by_side(images, height, pixels, tiles, offset, matrix.dtype, scratch)
-    result = scratch.array(name, (size, windows.shape[1], windows[0, 0].size), matrix.dtype)
-    np.matmul(matrix, windows.reshape(pixels, -1), out=result.reshape(size, -1))
-    return result
+    found = []
+    shared = tiles.rows[0].scheme.taps - 1 if overlap else 0
+    top, height = offset[0] + tiles.rows[0].first, _results(tiles.rows) + shared
+    for i, (part, matrix) in enumerate(zip(tiles.columns, matrices, strict=True)):
+        size, pixels = matrix.shape
+        columns = Axis(images.shape[2], part.number, pixels, part.scheme.step, 1, offset[1] + part.first)
+        windows = _side_by_side(images[tiles.images], top, height, columns, matrix.dtype, scratch)
+        result = scratch.array(f"{name} {i}", (size, height, windows[0, 0].size), matrix.dtype)
+        np.matmul(matrix, windows.reshape(pixels, -1), out=result.reshape(size, -1))
+        found.append(result)
+    return found
 
 
 def _along_columns(
-    rows: np.ndarray, matrix: np.ndarray, step: int, down: int, name: str, scratch: Scratch
-) -> np.ndarray:
-    """Return (size, down, run): a matrix (size, pixels) applied along the columns of tiles that stand `step` apart.
+    arrays: list[np.ndarray], rows: list[Part], matrices: list[np.ndarray], name: str, scratch: Scratch
+) -> tuple[np.ndarray, list[Product]]:
+    """Return (size, tiles down, runs of all arrays), and the products that make it of one column of places.
 
-    The order of tiles is that of (tiles down, images, tiles across): what a tile row of all images reads is one long
-    row of the product.
+    They apply each part's matrix (size, pixels) along the columns of tiles. The order of tiles is that of (tiles down,
+    arrays, images, tiles across): what a tile row of all images reads is one long row of the product. Of a place that
+    smaller tiles do not have, what stands there for them is not to be used.
     """
-    (size, pixels), (row, item) = matrix.shape, rows.strides
-    columns = np.ndarray((down, pixels, rows.shape[1]), rows.dtype, rows, 0, (step * row, row, item))
-    result = scratch.array(name, (size, down, rows.shape[1]), rows.dtype)
-    np.matmul(matrix, columns, out=result.transpose(1, 0, 2))
-    return result
+    dtype, runs = arrays[0].dtype, [array.shape[2] for array in arrays]
+    result, products, begin = scratch.array(name, (len(matrices[0]), _tiles_of(rows), sum(runs)), dtype), [], 0
+    for array, run in zip(arrays, runs, strict=True):
+        (place, row, item), pixel, tile = array.strides, 0, 0
+        for (scheme, _, number), matrix in zip(rows, matrices, strict=True):
+            (size, pixels), step = matrix.shape, scheme.step
+            shape, strides = (len(array), number, pixels, run), (place, step * row, row, item)
+            of_part = result[:size, tile : tile + number, begin : begin + run].transpose(1, 0, 2)
+            products.append((matrix, np.ndarray(shape, dtype, array, pixel * row, strides), of_part))
+            pixel, tile = pixel + step * number, tile + number
+        begin += run
+    return result, products
+
+
+def _back_along_columns(values: np.ndarray, rows: list[Part], halves: list[np.ndarray]) -> list[Product]:
+    """Return the products that transform values (size, tiles down, runs) to the halves (places, results, run)."""
+    products, begin = [], 0
+    for half in halves:
+        (count, _, run), first, tile = half.shape, 0, 0
+        for scheme, _, number in rows:
+            step, size = scheme.outputs.shape
+            of_part = values[:size, tile : tile + number, begin : begin + run].transpose(1, 0, 2)
+            results = half[:, first : first + step * number].reshape(count, number, step, run)
+            products.append((scheme.outputs, of_part, results))
+            first, tile = first + step * number, tile + number
+        begin += run
+    return products
 
 
 def _side_by_side(
-    images: np.ndarray,
-    height: int,
-    pixels: int,
-    tiles: Tiles,
-    offset: tuple[int, int],
-    dtype: np.dtype,
-    scratch: Scratch,
+    images: np.ndarray, top: int, height: int, columns: Axis, dtype: np.dtype, scratch: Scratch
 ) -> np.ndarray:
     """Return (pixels, rows, n, tiles across, channels): pixel i of the tiles' rows, zeros outside the images."""
-    _, h, w, c = images.shape
-    n, across = tiles.images.stop - tiles.images.start, tiles.across
-    top, rows = offset[0] + tiles.top, tiles.rows.step * (tiles.down - 1) + height
-    first, last = min(max(-top, 0), rows), max(min(h - top, rows), 0)
-    windows = scratch.array("windows", (pixels, rows, n, across, c), dtype)
+    n, h, _, c = images.shape
+    first, last = min(max(-top, 0), height), max(min(h - top, height), 0)
+    windows = scratch.array("windows", (columns.taps, height, n, columns.count, c), dtype)
     windows[:, :first] = 0
     windows[:, last:] = 0
-    columns = Axis(w, across, pixels, tiles.columns.step, 1, offset[1] + tiles.left)
-    seen = images[tiles.images, top + first : top + last].swapaxes(0, 1)
+    seen = images[:, top + first : top + last].swapaxes(0, 1)
     pixel = element(c * dtype.itemsize)
-    for i in range(pixels):
+    for i in range(columns.taps):
         found, inside = columns.slices(i), windows[i, first:last]
         outputs, sources = found or (slice(0, 0), slice(0, 0))
         inside[:, :, : outputs.start] = 0

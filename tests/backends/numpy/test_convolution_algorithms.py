@@ -80,10 +80,15 @@ def test_own_paths_compute_the_definition(backend, operation, case, dtype):
         harness.compare(run(backend, operation, spec, given, algorithm), wanted, spec, spec.terms(operation))
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("rest", range(6))
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_rows_of_tiles_end_with_a_smaller_one(backend, operation, rest):
-    """Results that fill the tiles but for `rest` down, and another number across; also fewer than a tile has."""
+def test_rows_of_tiles_end_with_a_smaller_one(backend, monkeypatch, operation, rest, apart):
+    """Results that fill the tiles but for `rest` down, and another number across; also fewer than a tile has.
+
+    Tiles of all sizes together, as those of a few images are, and each size apart, as those of many.
+    """
+    monkeypatch.setattr(winograd, "LEAST_TILES", 8 if apart else 10_000)
     for height, width in ((20 + rest, 20 + (5 * rest + 2) % 6), (20 + rest, 1 + rest)):
         size = (height, width) if operation == "conv2d_backward_input" else (height + 2, width + 2)
         spec = Conv2dSpec.of((2, *size, 16), (18, 3, 3, 16), "float32", padding=int("input" in operation))
