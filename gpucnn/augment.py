@@ -26,13 +26,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
+from gpucnn.arguments import integer, number
 from gpucnn.autograd import Tensor
 from gpucnn.functional import random_erasing, random_rotation, random_window
 from gpucnn.generator import default_generator
 from gpucnn.layers.layer import Layer, RandomLayer, Shape, require_images
-from gpucnn.specs.base import integer
 
 __all__ = ["RandomCrop", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation", "from_text"]
 
@@ -92,9 +91,9 @@ class RandomTranslation(_Augmentation):
         input_shape: Shape | None = None,
     ) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.height_factor = _number(height_factor, "RandomTranslation: height_factor", 1.0)
-        self.width_factor = _number(width_factor, "RandomTranslation: width_factor", 1.0)
-        self.fill_value = _number(fill_value, "RandomTranslation: fill_value")
+        self.height_factor = number(height_factor, "RandomTranslation: height_factor", 0.0, 1.0)
+        self.width_factor = number(width_factor, "RandomTranslation: width_factor", 0.0, 1.0)
+        self.fill_value = number(fill_value, "RandomTranslation: fill_value")
 
     @property
     def draws(self) -> bool:
@@ -138,7 +137,7 @@ class RandomCrop(_Augmentation):
         self.height = integer(height, "RandomCrop: height", 1)
         self.width = integer(width, "RandomCrop: width", 1)
         self.padding = integer(padding, "RandomCrop: padding", 0)
-        self.fill_value = _number(fill_value, "RandomCrop: fill_value")
+        self.fill_value = number(fill_value, "RandomCrop: fill_value")
 
     def call(self, x: Tensor) -> Tensor:
         """Crop at random in training, else in the middle."""
@@ -192,14 +191,14 @@ class RandomErasing(_Augmentation):
         input_shape: Shape | None = None,
     ) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.factor = _number(factor, "RandomErasing: factor", 1.0)
+        self.factor = number(factor, "RandomErasing: factor", 0.0, 1.0)
         if not isinstance(scale, (tuple, list)) or len(scale) != 2:
             raise ValueError(f"RandomErasing: scale must be (least, most), got {scale!r}")
-        least, most = (_number(part, "RandomErasing: scale", 1.0) for part in scale)
+        least, most = (number(part, "RandomErasing: scale", 0.0, 1.0) for part in scale)
         if not 0.0 < least <= most:
             raise ValueError(f"RandomErasing: scale must be above 0 and rise, got {scale!r}")
         self.scale = (least, most)
-        self.fill_value = _number(fill_value, "RandomErasing: fill_value")
+        self.fill_value = number(fill_value, "RandomErasing: fill_value")
 
     @property
     def draws(self) -> bool:
@@ -240,8 +239,8 @@ class RandomRotation(_Augmentation):
         self, factor: float, fill_value: float = 0.0, *, name: str | None = None, input_shape: Shape | None = None
     ) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.factor = _number(factor, "RandomRotation: factor", 1.0)
-        self.fill_value = _number(fill_value, "RandomRotation: fill_value")
+        self.factor = number(factor, "RandomRotation: factor", 0.0, 1.0)
+        self.fill_value = number(fill_value, "RandomRotation: fill_value")
 
     @property
     def draws(self) -> bool:
@@ -293,12 +292,3 @@ def from_text(text: str, fill_value: float = 0.0) -> list[Layer]:
         except ValueError as error:
             raise ValueError(f"{word}: {error}") from error
     return layers
-
-
-def _number(value: Any, what: str, most: float | None = None) -> float:
-    """Return a finite number, from 0 to `most` where that is given."""
-    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number, got {value!r}")
-    if most is not None and not 0.0 <= value <= most:
-        raise ValueError(f"{what} must be from 0 to {most:g}, got {value!r}")
-    return float(value)

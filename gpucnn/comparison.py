@@ -38,7 +38,7 @@ class Difference:
     """By how much one array of a layer differs from the reference's.
 
     Attributes:
-        layers: names, several where they run as one operation.
+        layers: names, several where they run as one.
         direction: "forward" or "backward".
         array: "output", "loss", "input gradient" or "<layer>.<parameter> gradient".
         backend: which differs.

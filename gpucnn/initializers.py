@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gpucnn.specs.base import positive
+from gpucnn.arguments import named, number, positive
 
 Function = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 """What draws an array of a shape with a generator."""
@@ -45,10 +45,7 @@ class Constant(Initializer):
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        real = isinstance(self.value, (int, float, np.integer, np.floating)) and not isinstance(self.value, bool)
-        if not real or not math.isfinite(self.value):
-            raise ValueError(f"Constant: value must be a finite number, got {self.value!r}")
-        object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "value", number(self.value, "Constant: value"))
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, self.value)
@@ -223,16 +220,14 @@ def of_settings(given: Mapping[str, Any]) -> Initializer:
 
 
 def get(initializer: str | Function) -> Function:
-    """Return an initializer by name, or the object or function itself.
+    """Return an initializer by name, whose case does not matter, or the object or function itself.
 
     Raises:
         ValueError: unknown name.
-        TypeError: a class, which needs to be called first.
+        TypeError: a class, which needs to be called first; or neither a name nor a function.
     """
     if isinstance(initializer, type):
         raise TypeError(f"initializer must be a name or an object, got the class; write {initializer.__name__}()")
     if callable(initializer):
         return initializer
-    if initializer not in _NAMED:
-        raise ValueError(f"unknown initializer {initializer!r}; known: {', '.join(_NAMED)}")
-    return _NAMED[initializer]
+    return named(initializer, _NAMED, "initializer", "a function")

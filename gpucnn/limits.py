@@ -1,6 +1,6 @@
 """What a device allows one launch to ask for, by compute capability.
 
-Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; CUDA occupancy calculator.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
 STATIC_SHARED_BYTES = 48 * 1024
 WARP = 32
+REGISTERS = 65536
+"""Of a multiprocessor, and the most that one block may take."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,57 @@ _KNOWN = {
     120: (99, 170, ("sm_120a",)),
 }
 CAPABILITIES = tuple(_KNOWN)
+
+
+# capability: (resident warps, resident blocks, KiB of shared memory) of a multiprocessor
+_RESIDENT = {
+    75: (32, 16, 64),
+    80: (64, 32, 164),
+    86: (48, 16, 100),
+    89: (48, 24, 100),
+    90: (64, 32, 228),
+    100: (64, 32, 228),
+    120: (48, 24, 100),
+}
+_SCHEDULERS = 4
+_REGISTER_GRANULE = 256
+_SHARED_GRANULE, _SYSTEM_SHARED_BYTES = 128, 1024
+
+
+def _registers_of_warp(registers: int) -> int:
+    return -(-registers * WARP // _REGISTER_GRANULE) * _REGISTER_GRANULE
+
+
+def registers_of_block(registers: int, threads: int) -> int:
+    """Return what a block takes of the registers, which each warp is given in multiples of 256."""
+    return -(-threads // WARP) * _registers_of_warp(registers)
+
+
+def resident_warps(capability: int) -> int:
+    """Return the most warps that a multiprocessor of a known compute capability keeps at a time."""
+    return _RESIDENT[capability][0]
+
+
+def resident_blocks(capability: int, *, threads: int, registers: int, shared_bytes: int) -> int:
+    """Return how many blocks of a kernel a multiprocessor runs at a time; 0 where one does not fit.
+
+    Args:
+        capability: a known compute capability times ten.
+        threads: of a block.
+        registers: of a thread.
+        shared_bytes: of a block, static and dynamic.
+    """
+    most_warps, most_blocks, shared_kib = _RESIDENT[capability]
+    warps = -(-threads // WARP)
+    granule, taken = (256, 0) if capability < 80 else (_SHARED_GRANULE, _SYSTEM_SHARED_BYTES)
+    shared = -(-shared_bytes // granule) * granule + taken
+    by_registers = REGISTERS // _SCHEDULERS // max(_registers_of_warp(registers), 1) * _SCHEDULERS
+    return min(
+        most_blocks,
+        most_warps // warps,
+        by_registers // warps,
+        shared_kib * 1024 // shared if shared else most_blocks,
+    )
 
 
 def limits_of(capability: int, *, multiprocessors: int | None = None) -> DeviceLimits:

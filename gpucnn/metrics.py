@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpucnn.arguments import integer
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.losses import Loss, scores
 from gpucnn.specs import ArgmaxSpec, ConfusionSpec, MetricsSpec
-from gpucnn.specs.base import integer
 
 ACCURACY = "acc"
 """What results call the accuracy."""

@@ -14,23 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.specs.base import integer
-
-
-def number(value: Any, what: str, below: float = math.inf) -> float:
-    """Return a real number of at least 0 and below a bound as a float; a ValueError that names `what` for others."""
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if real and 0.0 <= value < below:
-        return float(value)
-    upper = "" if math.isinf(below) else f" and below {below:g}"
-    raise ValueError(f"{what} must be a number of at least 0{upper}, got {value!r}")
-
-
-def _share(value: Any, what: str) -> float:
-    share = number(value, what)
-    if share > 1.0:
-        raise ValueError(f"{what} must be a number from 0 to 1, got {value!r}")
-    return share
+from gpucnn.arguments import integer, named, number
 
 
 class Schedule:
@@ -42,7 +26,7 @@ class Schedule:
     """
 
     def __init__(self, learning_rate: float, steps: int | None = None) -> None:
-        self.learning_rate = number(learning_rate, f"{type(self).__name__}: learning_rate")
+        self.learning_rate = number(learning_rate, f"{type(self).__name__}: learning_rate", 0.0)
         self.steps = None if steps is None else integer(steps, f"{type(self).__name__}: steps", 1)
 
     def settings(self) -> dict[str, Any]:
@@ -75,7 +59,7 @@ class Linear(Schedule):
 
     def __init__(self, learning_rate: float, steps: int | None = None, *, final: float = 0.0) -> None:
         super().__init__(learning_rate, steps)
-        self.final = _share(final, "Linear: final")
+        self.final = number(final, "Linear: final", 0.0, 1.0)
 
     def rate(self, done: float) -> float:
         return self.learning_rate * (1.0 - (1.0 - self.final) * done)
@@ -92,7 +76,7 @@ class Cosine(Schedule):
 
     def __init__(self, learning_rate: float, steps: int | None = None, *, final: float = 0.0) -> None:
         super().__init__(learning_rate, steps)
-        self.final = _share(final, "Cosine: final")
+        self.final = number(final, "Cosine: final", 0.0, 1.0)
 
     def rate(self, done: float) -> float:
         return self.learning_rate * (self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done)))
@@ -108,7 +92,7 @@ class Step(Schedule):
     def __init__(self, learning_rate: float, steps: int | None = None, *, drops: int = 2, factor: float = 0.1) -> None:
         super().__init__(learning_rate, steps)
         self.drops = integer(drops, "Step: drops", 1)
-        self.factor = _share(factor, "Step: factor")
+        self.factor = number(factor, "Step: factor", 0.0, 1.0)
 
     def rate(self, done: float) -> float:
         return self.learning_rate * self.factor ** math.floor(done * (self.drops + 1) + 1e-9)
@@ -135,9 +119,9 @@ class OneCycle(Schedule):
         final: float = 4e-6,
     ) -> None:
         super().__init__(learning_rate, steps)
-        self.rise = _share(rise, "OneCycle: rise")
-        self.start = _share(start, "OneCycle: start")
-        self.final = _share(final, "OneCycle: final")
+        self.rise = number(rise, "OneCycle: rise", 0.0, 1.0)
+        self.start = number(start, "OneCycle: start", 0.0, 1.0)
+        self.final = number(final, "OneCycle: final", 0.0, 1.0)
 
     def rate(self, done: float) -> float:
         if done < self.rise:
@@ -159,7 +143,7 @@ class WarmUp(Schedule):
             raise TypeError(f"WarmUp: expected a Schedule to follow, got {type(then).__name__}")
         super().__init__(then.learning_rate, then.steps if steps is None else steps)
         self.then = then
-        self.share = _share(share, "WarmUp: share")
+        self.share = number(share, "WarmUp: share", 0.0, 1.0)
 
     def table(self, steps: int) -> np.ndarray:
         rising = min(round(self.share * steps), steps - 1)
@@ -181,11 +165,9 @@ NAMES = tuple(_NAMED)
 def get(name: str, learning_rate: float) -> float | Schedule:
     """Return the schedule of a name over a whole `fit`, with default settings: what an optimizer takes as its rate.
 
-    "warm_up" leads to a cosine.
+    "warm_up" leads to a cosine. The name's case does not matter.
 
     Raises:
         ValueError: unknown name.
     """
-    if name not in _NAMED:
-        raise ValueError(f"unknown schedule {name!r}; known: {', '.join(NAMES)}")
-    return _NAMED[name](learning_rate)
+    return named(name, _NAMED, "schedule")(learning_rate)

@@ -12,7 +12,7 @@ from finite_differences import check_gradients
 
 import gpucnn
 import gpucnn.functional as F
-from gpucnn import Sequential, Tensor, tensor
+from gpucnn import Model, Sequential, Tensor, tensor
 from gpucnn.backends import Backend
 from gpucnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten
 from gpucnn.parameters import State
@@ -80,6 +80,39 @@ def test_s18_one_value_a_channel_is_refused_while_training(backend: Backend, sha
     model = Sequential([BatchNormalization(input_shape=shape[1:])])
     with pytest.raises(ValueError, match="^batch_norm: training needs more than one value"):
         model(x, training=True)
+
+
+class WithFrozenPart(Model):
+    """Its normalisation of single values never trains, which only its own call says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Sequential([Flatten(), BatchNormalization()])
+        self.images, self.head = BatchNormalization(), Dense(3, "softmax")
+
+    def call(self, x: Tensor) -> Tensor:
+        return self.head(self.part(self.images(x), training=False))
+
+
+def test_s18_fit_refuses_a_last_batch_of_single_values_before_its_first_step(backend: Backend) -> None:
+    model, (x, y) = network(), data(25)
+    before = model.state_dict()
+    message = r"^batch_norm: training needs more than one value a channel, got x of shape \(1, 5\)$"
+    for options in ({"batch_size": 8}, {"batch_size": 1}, {"batch_size": 8, "limit_batches": 4}):
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, y, verbose=0, **options)
+    assert model.optimizer.steps_taken == 0
+    assert all((before[name] == value).all() for name, value in model.state_dict().items())
+    model.fit(x, y, batch_size=8, limit_batches=3, verbose=0)
+    model.fit(x, y, batch_size=8, epochs=0, verbose=0)
+    model.layers[5].trainable = False
+    model.fit(x, y, batch_size=8, verbose=0)
+    assert model.optimizer.steps_taken == 3 + 4
+    parted = WithFrozenPart()
+    parted.build((6, 6, 2))
+    parted.compile("sgd")
+    parted.fit(x, y, batch_size=8, verbose=0)
+    assert parted.optimizer.steps_taken == 4
 
 
 def test_s6_an_empty_batch_changes_nothing(backend: Backend) -> None:

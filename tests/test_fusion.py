@@ -1,4 +1,4 @@
-"""Layers of a Sequential that run as one operation compute what they compute alone, and stay what they are."""
+"""Layers of a Sequential that run as one compute what they compute alone, and stay what they are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gpucnn.backends import Backend
 from gpucnn.layers import (
     Activation,
     AveragePooling2D,
+    BatchNormalization,
     Conv2D,
     DepthwiseConv2D,
     Flatten,
@@ -42,30 +43,41 @@ FUSED: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
     "activation_behind": (lambda: [conv(activation=None), Activation("relu"), MaxPool2D(2, padding=0)], [3]),
     "relu_layer_behind": (lambda: [conv(activation=None), ReLU(), MaxPool2D(2)], [3]),
     "linear_and_activation_behind": (lambda: [conv(activation="linear"), Activation("relu"), MaxPool2D(2)], [3]),
+    "pooling_before_activation": (lambda: [conv(activation=None), MaxPool2D(2), Activation("relu")], [3]),
+    "pooling_before_relu_layer": (lambda: [conv(activation="linear"), MaxPool2D((2, 3)), ReLU(), Flatten()], [3]),
     "padding_in_front": (lambda: [ZeroPadding2D(((1, 0), (2, 3))), conv(padding=1), MaxPool2D(2)], [3]),
     "padding_in_front_of_same": (lambda: [ZeroPadding2D((1, 2)), conv(padding="same"), MaxPool2D(2, 2)], [3]),
     "padding_alone": (lambda: [ZeroPadding2D(1), conv(activation="tanh", strides=2), MaxPool2D(2)], [2]),
     "padding_in_front_of_softmax": (lambda: [ZeroPadding2D(1), conv(activation="softmax"), MaxPool2D(2)], [2]),
     "padding_in_front_of_depthwise": (lambda: [ZeroPadding2D(1), DepthwiseConv2D((3, 2), 2, depth_multiplier=2)], [2]),
     "two_blocks": (lambda: [conv(), MaxPool2D(2), conv(4, padding="same"), MaxPool2D(3), Flatten()], [2, 2]),
-    "pooling_of_an_activation_twice": (lambda: [conv(), MaxPool2D(2), Activation("relu"), MaxPool2D(2)], [2]),
+    "pooling_of_an_activation_twice": (lambda: [conv(), MaxPool2D(2), Activation("relu"), MaxPool2D(2)], [2, 2]),
+}
+POOLED_FIRST: dict[str, tuple[Callable[[], list[Layer]], list[int]]] = {
+    "overlapping_windows": (lambda: [conv(), MaxPool2D(3, 2)], [2]),
+    "windows_apart": (lambda: [conv(), MaxPool2D(2, 3)], [2]),
+    "padded_windows": (lambda: [conv(), MaxPool2D(2, padding=1)], [2]),
+    "windows_padded_by_size": (lambda: [conv(), MaxPool2D(2, padding="same")], [2]),
+    "strided": (lambda: [conv(strides=2), MaxPool2D(2)], [2]),
+    "dilated": (lambda: [conv(dilation_rate=2), MaxPool2D(2)], [2]),
+    "grouped": (lambda: [conv(4, groups=2), MaxPool2D(2)], [2]),
+    "depthwise": (lambda: [DepthwiseConv2D(3, activation="relu"), MaxPool2D(2)], [2]),
+    "many_filters": (lambda: [conv(65), MaxPool2D(2)], [2]),
+    "large_window": (lambda: [conv(), MaxPool2D((5, 4))], [2]),
+    "padding_in_front": (lambda: [ZeroPadding2D(1), conv(65), MaxPool2D(2), Flatten()], [3]),
+    "relu_twice": (lambda: [conv(activation=None), ReLU(), Activation("relu"), MaxPool2D(2)], [2]),
+    "relu_behind_something_else": (lambda: [BatchNormalization(), ReLU(), MaxPool2D(3, 2, padding=1)], [2]),
+    "relu_at_the_start": (lambda: [Activation("relu"), MaxPool2D((3, 2), 1)], [2]),
 }
 APART: dict[str, Callable[[], list[Layer]]] = {
     "another_activation": lambda: [conv(activation="tanh"), MaxPool2D(2)],
     "no_activation": lambda: [conv(activation=None), MaxPool2D(2)],
     "leaking_relu": lambda: [conv(activation=None), ReLU(negative_slope=0.1), MaxPool2D(2)],
     "relu_and_another": lambda: [conv(), Activation("tanh"), MaxPool2D(2)],
+    "pooling_before_leaking_relu": lambda: [conv(activation=None), MaxPool2D(2), ReLU(negative_slope=0.1)],
+    "pooling_before_another": lambda: [conv(activation=None), MaxPool2D(2), Activation("tanh")],
+    "average_before_relu": lambda: [conv(activation=None), AveragePooling2D(2), ReLU()],
     "average": lambda: [conv(), AveragePooling2D(2)],
-    "overlapping_windows": lambda: [conv(), MaxPool2D(3, 2)],
-    "windows_apart": lambda: [conv(), MaxPool2D(2, 3)],
-    "padded_windows": lambda: [conv(), MaxPool2D(2, padding=1)],
-    "windows_padded_by_size": lambda: [conv(), MaxPool2D(2, padding="same")],
-    "strided": lambda: [conv(strides=2), MaxPool2D(2)],
-    "dilated": lambda: [conv(dilation_rate=2), MaxPool2D(2)],
-    "grouped": lambda: [conv(4, groups=2), MaxPool2D(2)],
-    "depthwise": lambda: [DepthwiseConv2D(3, activation="relu"), MaxPool2D(2)],
-    "many_filters": lambda: [conv(65), MaxPool2D(2)],
-    "large_window": lambda: [conv(), MaxPool2D((5, 4))],
     "no_pooling": lambda: [conv(), Flatten()],
     "padding_of_something_else": lambda: [ZeroPadding2D(1), MaxPool2D(2)],
     "nothing_behind_the_padding": lambda: [conv(), ZeroPadding2D(1)],
@@ -109,6 +121,30 @@ def test_fused_layers_compute_what_they_compute_alone(backend: Backend) -> None:
         check_against_layers(*FUSED[case])
 
 
+@pytest.mark.parametrize("case", POOLED_FIRST)
+def test_pooling_before_relu_changes_no_bit(case: str) -> None:
+    make, sizes = POOLED_FIRST[case]
+    with gpucnn.use_backend("numpy"):
+        model, other = build(make), build(make)
+        assert [len(group) for group in model.fused_layers()] == sizes
+        together = results(model, lambda x: model(x, training=True))
+        alone = results(other, lambda x: one_by_one(other, x))
+    assert np.any(together["y"] > 0)
+    assert together.keys() == alone.keys()
+    for name, value in together.items():
+        np.testing.assert_array_equal(value, alone[name], err_msg=name)
+
+
+def test_pooling_before_relu_passes_nan_on() -> None:
+    x = images()
+    x[0, 4, 4, 0], x[1, 2, 2, 1] = np.nan, -np.inf
+    with gpucnn.use_backend("numpy"):
+        model = build(lambda: [ReLU(), MaxPool2D(2)])
+        found, alone = model(x).numpy(), one_by_one(model, tensor(x)).numpy()
+    assert np.isnan(found).sum() == 1
+    np.testing.assert_array_equal(found, alone)
+
+
 def check_against_layers(make: Callable[[], list[Layer]], sizes: list[int]) -> None:
     model, other = build(make), build(make)
     assert [len(group) for group in model.fused_layers()] == sizes
@@ -131,11 +167,12 @@ def test_other_layers_run_one_by_one(case: str) -> None:
 def test_the_emulated_device_gives_a_block_the_bits_of_its_layers(backend_of: Callable[[str], Backend]) -> None:
     """The convolution's default here is the direct kernel, which adds in the same order."""
     with gpucnn.use_backend(backend_of("emulated")):
-        model, other = build(FUSED["two_blocks"][0]), build(FUSED["two_blocks"][0])
-        together = results(model, lambda x: model(x, training=True))
-        alone = results(other, lambda x: one_by_one(other, x))
-    for name in ("y", "x"):
-        np.testing.assert_array_equal(together[name], alone[name])
+        for case in ("two_blocks", "pooling_before_activation"):
+            model, other = build(FUSED[case][0]), build(FUSED[case][0])
+            together = results(model, lambda x, model=model: model(x, training=True))
+            alone = results(other, lambda x, other=other: one_by_one(other, x))
+            for name in ("y", "x"):
+                np.testing.assert_array_equal(together[name], alone[name])
 
 
 def test_lenet5_names_its_blocks_and_stays_what_it_is() -> None:

@@ -10,6 +10,7 @@ from gpucnn import zoo
 from gpucnn.autograd import tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.benchmarks.networks import RECORD
 from gpucnn.cli.kernels import step_modules
 from gpucnn.devices.null import NullDevice
 from gpucnn.layers import Dense, Dropout
@@ -20,6 +21,8 @@ from gpucnn.training.resident import ResidentData
 
 STEP = 14
 """Launches of `train_step`: what `gpucnn kernels` counts."""
+RECORD_STEP = 12
+"""Of the network that holds the MNIST record: no padding in front, so two blocks and two products are all of it."""
 AROUND_CONVOLUTIONS = [
     *["matmul_forward_direct"] * 2,
     "linear_cross_entropy_forward_one_launch",
@@ -43,6 +46,17 @@ def test_launches_of_a_step(batch_size):
     device = step_modules(90, batch_size)
     assert len(device.launches) <= STEP, entries(device)
     assert around_convolutions(device) == AROUND_CONVOLUTIONS
+
+
+def test_launches_of_the_record_network_s_step():
+    device = NullDevice(limits_of(90))
+    with use_backend(KernelBackend(device)):
+        model = RECORD.build()
+        model.compile()
+        model.train_step(tensor(np.zeros((256, *RECORD.image), np.float32)), tensor(np.zeros(256, np.int32)))
+        device.launches.clear()
+        model.train_step(tensor(np.zeros((256, *RECORD.image), np.float32)), tensor(np.zeros(256, np.int32)))
+    assert len(device.launches) <= RECORD_STEP, entries(device)
 
 
 @pytest.mark.parametrize("capability", [75, 80, 120])

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gpucnn"
 RANKS = (
-    ("errors", "dtypes", "limits", "cache", "specs", "precision", "kernel_source"),
+    ("errors", "arguments", "dtypes", "limits", "cache", "specs", "precision", "kernel_source"),
     ("plans", "devices"),
     ("backends",),
     ("autograd", "mixed_precision", "parameters", "generator"),

@@ -270,7 +270,7 @@ def test_one_output_takes_targets_without_its_axis() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, "0.1", None, True, float("nan")])
 def test_label_smoothing_is_from_0_to_1(value: Any) -> None:
-    with pytest.raises(ValueError, match="^BinaryCrossentropy: label_smoothing must be from 0 to 1, got "):
+    with pytest.raises(ValueError, match="^BinaryCrossentropy: label_smoothing must be a number from 0 to 1, got "):
         BinaryCrossentropy(label_smoothing=value)
 
 

@@ -193,6 +193,19 @@ def test_binary_accuracy_counts_outputs(backend: Backend) -> None:
     assert model.evaluate(x, t, 5)[1] == pytest.approx(right / 69, rel=1e-12)
 
 
+def test_an_evaluation_may_measure_more_than_the_model_was_compiled_with(backend: Backend) -> None:
+    (plain, x, y), (full, _, _) = classifier(wanted="acc"), classifier()
+    result = plain.evaluate(x, y, 5, metrics=ALL[1:], return_dict=True)
+    assert list(result) == ["loss", *ALL, "count"]
+    for name, value in full.evaluate(x, y, 5, return_dict=True).items():
+        np.testing.assert_array_equal(result[name], value)
+    loss, accuracy, confusion = plain.evaluate(x, y, 5, metrics="confusion_matrix")
+    assert (loss, accuracy) == tuple(plain.evaluate(x, y, 5)), "the model's own are as they were"
+    np.testing.assert_array_equal(confusion, result["confusion_matrix"])
+    with pytest.raises(ValueError, match="^metric 'acc' is given twice$"):
+        plain.evaluate(x, y, metrics=["accuracy"])
+
+
 def test_histories_hold_every_metric_of_every_epoch(backend: Backend) -> None:
     """Captured steps count as eager ones do: the sums are those of an evaluation where nothing is learned."""
     model, x, y = classifier()

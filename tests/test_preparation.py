@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends.scripted_device import ScriptedDevice
-from backends.test_tuning import DIRECT, SPLIT
+from backends.scripted_tuning import DIRECT, SPLIT
 
 import gpucnn
 from gpucnn import layers
@@ -79,6 +79,41 @@ def test_the_first_step_compiles_nothing_more(emulated: KernelBackend) -> None:
         assert ready > before and not any(p.pending for p in model.parameters())
         for _ in runner.run(0):
             assert len(emulated.device._modules) == ready
+
+
+def test_the_first_train_step_compiles_at_once_and_changes_nothing_else(
+    emulated: KernelBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    prepare = emulated.device.prepare
+    monkeypatch.setattr(emulated.device, "prepare", lambda kernels: calls.append(len(kernels)) or prepare(kernels))
+    results = []
+    with use_backend(emulated):
+        for prepared in (True, False):
+            model, x, y = model_and_data()
+            model.ensure_built(x.shape[1:])
+            model._prepared = not prepared
+            losses = [float(model.train_step(x[:4], y[:4]).item()) for _ in range(3)]
+            results.append([*losses, model.generator.step(emulated)])
+        assert len(calls) == 1 and calls[0] > 5
+        model.compile("sgd")
+        model.train_step(x[:4], y[:4])
+        assert len(calls) == 2, "another optimizer has other kernels"
+    assert results[0] == results[1] and results[0][-1] == 3
+
+
+def test_gradients_that_wait_are_not_lost_to_preparing(emulated: KernelBackend) -> None:
+    found = []
+    with use_backend(emulated):
+        for prepared in (True, False):
+            model, x, y = model_and_data()
+            model.compile("sgd")
+            model(x[:4], training=True).sum().backward()
+            model._prepared = not prepared
+            model.train_step(x[4:8], y[4:8])
+            found.append(model.state_dict())
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
 
 
 def test_preparing_launches_and_copies_nothing() -> None:

@@ -64,8 +64,8 @@ def test_the_ends_of_a_cycle_may_be_its_peak() -> None:
         (lambda: Linear(1.0, 2.5), "^Linear: steps must be an integer from 1 to .*, got 2.5$"),
         (lambda: Linear(1.0, final=1.5), "^Linear: final must be a number from 0 to 1, got 1.5$"),
         (lambda: Step(1.0, drops=0), "^Step: drops must be"),
-        (lambda: Step(1.0, factor="0.1"), "^Step: factor must be a number of at least 0, got '0.1'$"),
-        (lambda: OneCycle(1.0, rise=-0.1), "^OneCycle: rise must be a number of at least 0"),
+        (lambda: Step(1.0, factor="0.1"), "^Step: factor must be a number from 0 to 1, got '0.1'$"),
+        (lambda: OneCycle(1.0, rise=-0.1), "^OneCycle: rise must be a number from 0 to 1, got -0.1$"),
         (lambda: WarmUp(Linear(1.0), share=2), "^WarmUp: share must be a number from 0 to 1, got 2$"),
         (
             lambda: schedules.get("sine", 1.0),

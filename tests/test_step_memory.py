@@ -177,10 +177,12 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
         places = [place.split(".") for place in array.used_by]
         assert places and all(any(e.startswith(r) and p in of for r, of in reasons.items()) for e, p in places), array
     outputs = [a for a in large if any(place.endswith(".saved") for place in a.used_by)]
-    assert all(a.made_by[0].startswith("conv2d_forward") for a in outputs)
+    assert all(a.made_by[0].startswith(("conv2d_forward", "activation_forward")) for a in outputs)
+    inputs = [a for a in outputs if any(place.startswith("conv2d_backward_weight") for place in a.used_by)]
+    assert inputs == outputs, "no output of a convolution is kept for the pooling behind it"
     chosen = [a.dtype for a in large if any(place.endswith((".argmax", ".choice")) for place in a.used_by)]
     assert chosen == ["uint8"] * 4
-    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.65 * kept_by_pytorch(32, 128)
+    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.4 * kept_by_pytorch(32, 128)
 
 
 def test_summary_tells_it_when_asked(backend: Backend) -> None:

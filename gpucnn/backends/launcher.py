@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,14 @@ class _Bound:
         return None if self.workspace is None else allocate(*self.workspace)
 
 
+class Ran(NamedTuple):
+    """An operation that was launched: its name, its Spec, and the Plan that ran."""
+
+    operation: str
+    spec: Spec
+    plan: Plan
+
+
 class Launcher:
     """Runs operations on one device.
 
@@ -62,6 +70,7 @@ class Launcher:
         self._bound: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
         self._lock = threading.Lock()
         self._rehearsals: dict[int, dict[tuple[KernelSource, str], None]] = {}
+        self._records: list[list[Ran]] = []
         self._kernels: dict[tuple[str, tuple[tuple[str, object], ...], str, int], GuardedKernel] = {}
 
     def candidates(self, operation: str, spec: Spec, alignment: int = VECTOR_BYTES) -> list[Plan]:
@@ -116,6 +125,18 @@ class Launcher:
             operands = {**operands, "workspace": workspace}
             addresses["workspace"] = self.device.address(workspace)
         bound.launches(operands, addresses)
+        for record in self._records:
+            record.append(Ran(operation, spec, bound.plan))
+
+    @contextmanager
+    def recorded(self) -> Iterator[Sequence[Ran]]:
+        """Collect the operations that are launched inside the `with` block, in order."""
+        record: list[Ran] = []
+        self._records.append(record)
+        try:
+            yield record
+        finally:
+            self._records = [other for other in self._records if other is not record]
 
     @contextmanager
     def rehearsal(self) -> Iterator[Mapping[tuple[KernelSource, str], None]]:

@@ -17,7 +17,7 @@ from gpucnn.benchmarks.networks import Conv, Network, Pool, Relu
 
 TITLE = "First block, forward and backward, strict float32; gpucnn as a CUDA graph, PyTorch in its quickest way"
 COLUMNS = (Column("case", "what"), *COMPARED)
-_BLOCKS = (
+BLOCKS = (
     (256, Network("C1 K24 5x5 28²", (28, 28, 1), (Conv(24, 5), Relu(), Pool()), classes=0)),
     (128, Network("C1 K6 5x5 32²", (32, 32, 1), (Conv(6, 5), Relu(), Pool()), classes=0)),
     (64, Network("C3 K64 3x3 32²", (32, 32, 3), (Conv(64, 3, padding=1), Relu(), Pool()), classes=0)),
@@ -30,13 +30,13 @@ def _name(batch: int, network: Network) -> str:
 
 def cases(conditions: Conditions) -> Iterator[Case]:
     """Yield every block."""
-    for batch, network in _BLOCKS:
+    for batch, network in BLOCKS:
         yield Case(_name(batch, network), partial(_measure, conditions, batch, network))
 
 
 def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Return the geometric mean and the least ratio."""
-    return mean_and_least(rows, [_name(*block) for block in _BLOCKS], "first block")
+    return mean_and_least(rows, [_name(*block) for block in BLOCKS], "first block")
 
 
 def _measure(conditions: Conditions, batch: int, network: Network) -> dict[str, Any]:

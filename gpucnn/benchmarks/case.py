@@ -13,6 +13,8 @@ from gpucnn.benchmarks.own import Own
 from gpucnn.benchmarks.reference_torch import Reference
 from gpucnn.errors import DeviceError
 
+NOT_MEASURED = "not measured"
+
 
 @dataclass(frozen=True)
 class Column:
@@ -21,12 +23,14 @@ class Column:
     Args:
         key: of the row's value.
         heading: shown above.
-        form: "text", "seconds", "ratio" (a Spread's facts), "percent", "bytes", "number".
+        form: "text", "seconds", "ratio" (a Spread's facts), "percent", "bytes", "number", "count".
+        absent: shown for None.
     """
 
     key: str
     heading: str
     form: str = "text"
+    absent: str = NOT_MEASURED
 
 
 @dataclass(frozen=True)

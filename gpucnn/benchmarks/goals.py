@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpucnn.benchmarks.report import NOT_MEASURED
+from gpucnn.benchmarks.case import NOT_MEASURED
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ GOALS = (
     Goal("dense convolutions, bfloat16, three passes", "kernels", "dense, bfloat16", "at least 1.0"),
     Goal("the slowest of them", "kernels", "dense, bfloat16, least", "at least 0.8"),
     Goal("dense convolutions, strict float32", "kernels", "dense, float32", "at least 2.0"),
+    Goal("the same on tensor cores (3xTF32)", "kernels", "dense, 3xtf32", "at least 2.0"),
     Goal("depthwise convolutions, float32", "kernels", "depthwise, float32", "at least 3.0"),
     Goal("depthwise convolutions, bfloat16", "kernels", "depthwise, bfloat16", "at least 3.0"),
     Goal("max-pooling, both ways, float32", "pool", "2x2, float32", "at least 1.7"),

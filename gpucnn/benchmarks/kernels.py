@@ -18,7 +18,7 @@ from gpucnn.benchmarks.compare import COLUMNS as COMPARED
 from gpucnn.benchmarks.compare import beside, mean_and_least
 from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES, Convolution
 from gpucnn.benchmarks.measure import Contestant
-from gpucnn.benchmarks.own import PRECISIONS
+from gpucnn.benchmarks.own import PRECISIONS, SPLIT
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
 from gpucnn.specs import Conv2dSpec
 
@@ -36,17 +36,24 @@ COLUMNS = (
 )
 
 
-def _name(layer: Convolution, operation: str, precision: str) -> str:
+def row_name(layer: Convolution, operation: str, precision: str) -> str:
+    """Return what a row is called."""
     return f"{layer.name}, {operation}, {precision}"
+
+
+def every_row() -> Iterator[tuple[str, Convolution, str]]:
+    """Yield every row's precision class, layer and pass; those by split operands are the dense layers'."""
+    for precision in (*PRECISIONS, SPLIT):
+        for layer in CONVOLUTIONS:
+            if precision != SPLIT or layer.kind == "dense":
+                for operation in PASSES:
+                    yield precision, layer, operation
 
 
 def cases(conditions: Conditions) -> Iterator[Case]:
     """Yield every layer, pass and precision class."""
-    for precision in PRECISIONS:
-        for layer in CONVOLUTIONS:
-            for operation in PASSES:
-                measure = partial(_measure, conditions, layer, operation, precision)
-                yield Case(_name(layer, operation, precision), measure)
+    for precision, layer, operation in every_row():
+        yield Case(row_name(layer, operation, precision), partial(_measure, conditions, layer, operation, precision))
 
 
 def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
@@ -55,15 +62,12 @@ def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     A first layer's backward_input, which no training step needs, is left out.
     """
     found: dict[str, float | None] = {}
-    for kind in ("dense", "depthwise", "first"):
-        for precision in PRECISIONS:
-            names = [
-                _name(layer, operation, precision)
-                for layer in CONVOLUTIONS
-                for operation in PASSES
-                if layer.kind == kind and (operation != "backward_input" or kind != "first")
-            ]
-            found |= mean_and_least(rows, names, f"{kind}, {precision}")
+    names: dict[str, list[str]] = {}
+    for precision, layer, operation in every_row():
+        if layer.kind != "other" and (operation != "backward_input" or layer.kind != "first"):
+            names.setdefault(f"{layer.kind}, {precision}", []).append(row_name(layer, operation, precision))
+    for what, group in names.items():
+        found |= mean_and_least(rows, group, what)
     return found
 
 
@@ -76,17 +80,19 @@ def _measure(conditions: Conditions, layer: Convolution, operation: str, precisi
         rng.standard_normal(shape, np.float32) for shape in (spec.x_shape, spec.weight_shape, spec.y_shape)
     )
     work = own.convolution(layer, operation, precision, x, weight, dy)
+    their_precision = "float32" if precision == SPLIT else precision
     rivals = []
-    with nullcontext() if reference is None else reference.precision(precision):
+    with nullcontext() if reference is None else reference.precision(their_precision):
         if reference is not None:
             clock = reference.clock(own.scrub)
             for layout in LAYOUTS:
-                theirs = reference.convolution(layer, operation, precision, layout, x, weight, dy)
+                theirs = reference.convolution(layer, operation, their_precision, layout, x, weight, dy)
                 rivals.append(Contestant(layout, theirs, clock))
         row = beside(conditions, work, rivals, turn_seconds=0)
-        if reference is not None and precision == "float32":
+        if reference is not None and their_precision == "float32":
             row |= _errors(reference, layer, operation, own.backend.to_host(work()), rivals[-1].work(), (x, weight, dy))
-    return {"algorithm": own.algorithm(layer, operation, precision), **row, **_rates(conditions, spec, precision, row)}
+    rates = _rates(conditions, spec, their_precision, row)
+    return {"algorithm": own.algorithm(layer, operation, precision), **row, **rates}
 
 
 def _tiny(layer: Convolution) -> Convolution:

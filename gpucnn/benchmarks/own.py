@@ -17,7 +17,7 @@ from gpucnn.benchmarks.networks import Network
 from gpucnn.errors import DeviceError
 from gpucnn.generator import seed
 from gpucnn.model import Sequential, step_memory
-from gpucnn.specs import ArraySpec, MatmulSpec, Pool2dSpec
+from gpucnn.specs import ArraySpec, Conv2dSpec, MatmulSpec, Pool2dSpec
 from gpucnn.training.captured_step import Recording
 
 SCRUB_BYTES = 1 << 28
@@ -27,6 +27,8 @@ _CALLS_UNTIL_REPLAY = 4
 
 PRECISIONS = ("bfloat16", "float32", "tf32", "float16")
 """Classes that are compared like with like: storage type, or how float32 operands enter products."""
+SPLIT = "3xtf32"
+"""float32, its operands split so that tensor cores keep its accuracy: beside what PyTorch makes of strict float32."""
 
 Work = Callable[[], Any]
 
@@ -42,7 +44,13 @@ _MODEL_PRECISION = {
 
 def storage(precision: str) -> str:
     """Return the dtype of a precision class's arrays."""
-    return "float32" if precision == "tf32" else precision
+    return "float32" if precision in ("tf32", SPLIT) else precision
+
+
+def convolution_spec(layer: Convolution, precision: str) -> tuple[Conv2dSpec, str | None]:
+    """Return a layer's sizes in a precision class, and the algorithm to ask for; None for the default."""
+    spec = layer.spec(storage(precision), "tf32" if precision == "tf32" else "float32")
+    return spec, "tensor_core_3xtf32" if precision == SPLIT else None
 
 
 class Own:
@@ -74,27 +82,30 @@ class Own:
         Raises:
             DeviceError: there is no kernel for it.
         """
-        backend, spec = self.backend, layer.spec(storage(precision), "tf32" if precision == "tf32" else "float32")
+        backend = self.backend
+        spec, algorithm = convolution_spec(layer, precision)
         images, filters, gradient = (self.array(host, precision) for host in (x, weight, dy))
-        if not backend.algorithms(f"conv2d_{operation}", spec):
+        known = backend.algorithms(f"conv2d_{operation}", spec)
+        if not any(algorithm in (None, name.split("/", 1)[0]) for name in known):
             raise DeviceError(f"no kernel computes conv2d_{operation} in {precision} on this device")
         if operation == "forward":
             y = backend.empty(spec.y_shape, spec.dtype)
-            return lambda: backend.conv2d_forward(images, filters, None, spec, out=y)
+            return lambda: backend.conv2d_forward(images, filters, None, spec, out=y, algorithm=algorithm)
         if operation == "backward_input":
             dx = backend.empty(spec.x_shape, spec.dtype)
-            return lambda: backend.conv2d_backward_input(gradient, filters, spec, out=dx)
+            return lambda: backend.conv2d_backward_input(gradient, filters, spec, out=dx, algorithm=algorithm)
         dw = backend.empty(spec.weight_shape, spec.dtype)
-        return lambda: backend.conv2d_backward_weight(gradient, images, spec, out=dw)
+        return lambda: backend.conv2d_backward_weight(gradient, images, spec, out=dw, algorithm=algorithm)
 
     def algorithm(self, layer: Convolution, operation: str, precision: str) -> str:
         """Return the name of the plan that was chosen when it ran."""
-        spec = layer.spec(storage(precision), "tf32" if precision == "tf32" else "float32").batchless()
+        spec, algorithm = convolution_spec(layer, precision)
         choices = self.backend.launcher.choices()
         return next(
             choice.plan
             for choice in reversed(choices)
-            if (choice.situation.operation, choice.situation.spec) == (f"conv2d_{operation}", spec)
+            if (choice.situation.operation, choice.situation.spec) == (f"conv2d_{operation}", spec.batchless())
+            and (choice.reason == "asked for") == (algorithm is not None)
         )
 
     def product(self, size: int, precision: str) -> Work:

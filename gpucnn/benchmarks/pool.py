@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,18 @@ def _name(index: int, precision: str) -> str:
     return f"N{n} C{c} {window}x{window}/{stride} {h}², {precision}"
 
 
+def specs() -> Iterator[tuple[str, Pool2dSpec]]:
+    """Yield every row's name and Spec."""
+    for precision in _PRECISIONS:
+        for index in range(len(_SHAPES)):
+            yield _name(index, precision), _spec(index, precision)
+
+
+def _spec(index: int, precision: str) -> Pool2dSpec:
+    shape, window, stride, padding = _SHAPES[index]
+    return Pool2dSpec.of("max", shape, window, precision, stride=stride, padding=padding)
+
+
 def cases(conditions: Conditions) -> Iterator[Case]:
     """Yield every shape in both dtypes."""
     for precision in _PRECISIONS:
@@ -58,10 +71,9 @@ def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
 
 def _measure(conditions: Conditions, index: int, precision: str) -> dict[str, Any]:
     own, reference = conditions.device, conditions.reference
-    shape, window, stride, padding = _SHAPES[index]
+    spec = _spec(index, precision)
     if conditions.tiny:
-        shape = (1, 6, 6, 4)
-    spec = Pool2dSpec.of("max", shape, window, precision, stride=stride, padding=padding)
+        spec = replace(spec, n=1, h=6, w=6, c=4)
     rng = np.random.default_rng(0)
     x, dy = (rng.standard_normal(size, np.float32) for size in (spec.x_shape, spec.y_shape))
     rivals = []

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from gpucnn import __version__
-from gpucnn.benchmarks.case import Column, Conditions
+from gpucnn.benchmarks.case import NOT_MEASURED, Column, Conditions
 from gpucnn.benchmarks.runner import Results
-
-NOT_MEASURED = "not measured"
 
 
 def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def text(results: Results) -> str:
 
 def _aligned(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
     table = [[column.heading for column in columns]]
-    table += [[cell(row.get(column.key), column.form) for column in columns] for row in rows]
+    table += [[shown(row, column) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     return [
         "  ".join(
@@ -104,6 +102,12 @@ def _aligned(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[
         ).rstrip()
         for line in table
     ]
+
+
+def shown(row: Mapping[str, Any], column: Column) -> str:
+    """Return what a table shows of a row in a column."""
+    value = row.get(column.key)
+    return column.absent if value is None else cell(value, column.form)
 
 
 def cell(value: Any, form: str) -> str:
@@ -123,6 +127,8 @@ def cell(value: Any, form: str) -> str:
         return f"{value:.1%}"
     if form == "bytes":
         return f"{value / 2**20:,.2f} MiB"
+    if form == "count":
+        return f"{value:,}"
     return f"{value:.3g}" if form == "number" else str(value)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpucnn.arguments import integer
 from gpucnn.callbacks.callback import Callback, Logs
-from gpucnn.specs.base import integer
 from gpucnn.training.checkpoint import NotFiniteError, restore_checkpoint, save_checkpoint
 from gpucnn.training.progress import Progress
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from gpucnn.arguments import number
 from gpucnn.callbacks.callback import Logs
-from gpucnn.schedules import number
 
 MODES = ("auto", "min", "max")
 
@@ -36,7 +36,7 @@ class Monitor:
             )
         self._owner = owner
         self._sign = 1.0 if mode == "max" else -1.0
-        self._min_delta = number(min_delta, f"{owner}: min_delta")
+        self._min_delta = number(min_delta, f"{owner}: min_delta", 0.0)
         self.name = name
 
     def value(self, logs: Logs) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gpucnn.arguments import integer
 from gpucnn.callbacks.callback import Callback, Logs
 from gpucnn.callbacks.monitor import Monitor
-from gpucnn.specs.base import integer
 
 _log = logging.getLogger("gpucnn")
 _WEIGHT = "best_weights/"

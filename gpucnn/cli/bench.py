@@ -13,6 +13,7 @@ import click
 from gpucnn import backends
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks import SECTIONS, report
+from gpucnn.benchmarks.case import NOT_MEASURED
 from gpucnn.benchmarks.measure import REPEATS
 from gpucnn.benchmarks.runner import Run
 from gpucnn.benchmarks.setting import conditions_of
@@ -26,9 +27,10 @@ def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
     """
     if name is None:
         reason = backends.available("cuda")
-        if reason is not None and not any(SECTIONS[section] for section in wanted):
-            left_out = ", ".join(section for section, needs_device in SECTIONS.items() if needs_device)
-            click.echo(f"{left_out}: {report.NOT_MEASURED}, {reason}", err=True)
+        if reason is not None and not any(SECTIONS[section].needs_device for section in wanted):
+            if not wanted:
+                left_out = ", ".join(name for name, section in SECTIONS.items() if section.needs_device)
+                click.echo(f"{left_out}: {NOT_MEASURED}, {reason}", err=True)
             return None
     backends.set_backend(name or "cuda")
     chosen = backends.get_backend()
@@ -41,7 +43,7 @@ def _command_line(words: list[str]) -> list[str]:
 
 
 @click.command(name="bench", short_help="Measure speed beside PyTorch.")
-@click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)))
+@click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)), metavar="[SECTIONS]...")
 @click.option(
     "--repeats", type=click.IntRange(1), default=REPEATS, show_default=True, help="Pairs of a comparison, at least."
 )
@@ -69,11 +71,15 @@ def command(
 ) -> None:
     """Measure SECTIONS beside PyTorch in this process and print tables of times and ratios.
 
-    Without SECTIONS, all that can be measured here. Ratios are PyTorch's time / gpucnn's, medians of pairs taken by
-    turns, with their quartiles: above 1 gpucnn is the quicker.
+    SECTIONS are step, mnist, block, pool, kernels (on a GPU), cpu and overhead; without any, all that can be measured
+    here. Ratios are PyTorch's time / gpucnn's, medians of pairs taken by turns, with their quartiles: above 1 gpucnn is
+    the quicker. bounds, which runs only when named, measures nothing: it compiles the kernels for an H200 and tells
+    what bounds each.
     """
     chosen = _backend(backend, sections)
-    wanted = sections or [name for name, needs_device in SECTIONS.items() if chosen or not needs_device]
+    wanted = sections or [
+        name for name, section in SECTIONS.items() if not section.by_name_only and (chosen or not section.needs_device)
+    ]
     conditions = conditions_of(
         chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir
     )

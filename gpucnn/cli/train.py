@@ -215,7 +215,8 @@ class _Training:
             ctx.exit(128 + stop.number)
         if ending.message:
             raise click.ClickException(f"the training diverged: {ending.message}; {_what_is_left(folder)}")
-        tested = self.model.evaluate(*self._test, batch_size=_EVALUATED, return_dict=True)
+        drawn = ("confusion_matrix",) if pictures.available() else ()
+        tested = self.model.evaluate(*self._test, batch_size=_EVALUATED, metrics=drawn, return_dict=True)
         if not math.isfinite(tested["loss"]):
             raise click.ClickException(f"the training diverged: the test loss is {tested['loss']}")
         result = {"loss": tested["loss"], "accuracy": tested["acc"], "count": tested["count"]}
@@ -223,7 +224,10 @@ class _Training:
         self.model.save(folder.model, {**self.config, "history": history, "test": result, "weights_sha256": digest})
         click.echo(f"test loss {result['loss']:.4f}, test accuracy {result['accuracy']:.2%}")
         click.echo(f"weights sha256 {digest}")
-        self._draw(folder, history)
+        if drawn:
+            self._draw(folder, history, tested["confusion_matrix"])
+        else:
+            click.echo(f"no pictures: {pictures.MISSING}")
         click.echo(f"saved in {folder.path}")
 
     def _introduce(self) -> None:
@@ -235,13 +239,7 @@ class _Training:
             f"{self._options['dataset']}"
         )
 
-    def _draw(self, folder: RunFolder, history: Mapping[str, list[float]]) -> None:
-        if not pictures.available():
-            click.echo(f"no pictures: {pictures.MISSING}")
-            return
-        images, labels = self._test
-        confusion = np.zeros((_CLASSES, _CLASSES), np.int64)
-        np.add.at(confusion, (labels, self.model.predict(images, batch_size=_EVALUATED).argmax(axis=1)), 1)
+    def _draw(self, folder: RunFolder, history: Mapping[str, list[float]], confusion: np.ndarray) -> None:
         if history:
             pictures.draw_curves(folder.curves, history)
         pictures.draw_confusion(folder.confusion, confusion)

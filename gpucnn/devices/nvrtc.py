@@ -164,8 +164,8 @@ class Nvrtc:
         return buffer.raw
 
 
-def _folders() -> Iterator[Path]:
-    """Yield where NVRTC may lie: NVIDIA's wheels, conda, CUDA_PATH, the usual system folder."""
+def toolkit_folders() -> Iterator[Path]:
+    """Yield where parts of a CUDA toolkit may lie: NVIDIA's wheels, conda, CUDA_PATH, the usual system folder."""
     wheels = importlib.util.find_spec("nvidia")
     for root in (wheels.submodule_search_locations or ()) if wheels else ():
         for package in sorted(Path(root).glob("*"), reverse=True):
@@ -176,8 +176,8 @@ def _folders() -> Iterator[Path]:
 
 
 def _libraries() -> Iterator[tuple[int, str]]:
-    """Yield (major version, path or name) in the order of `_folders`, then what the dynamic linker may find."""
-    for folder in _folders():
+    """Yield (major version, path or name) in the order of `toolkit_folders`, then what the dynamic linker may find."""
+    for folder in toolkit_folders():
         for path in sorted(folder.glob("*nvrtc*"), reverse=True):
             match = _LIBRARY.match(path.name)
             if match:
@@ -189,7 +189,7 @@ def _libraries() -> Iterator[tuple[int, str]]:
 def header_folders(compiler: Nvrtc) -> tuple[str, ...]:
     """Return where the toolkit's headers lie, such as `cuda_fp16.h`; those of the compiler's own version first."""
     own = Path(compiler.path).parent.parent / "include"
-    found = [own, *(folder.parent / "include" for folder in _folders())]
+    found = [own, *(folder.parent / "include" for folder in toolkit_folders())]
     return tuple(dict.fromkeys(str(folder) for folder in found if (folder / "cuda_fp16.h").is_file()))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
+from gpucnn.arguments import number
 from gpucnn.autograd import Tensor
 from gpucnn.functional import activation as apply_activation
 from gpucnn.functional import elu, leaky_relu, relu, softmax
@@ -58,7 +56,7 @@ class ReLU(Elementwise):
         self, *, negative_slope: float = 0.0, name: str | None = None, input_shape: Shape | None = None
     ) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.negative_slope = _slope(negative_slope, "ReLU: negative_slope")
+        self.negative_slope = number(negative_slope, "ReLU: negative_slope", 0.0)
 
     def call(self, x: Tensor) -> Tensor:
         return leaky_relu(x, self.negative_slope) if self.negative_slope else relu(x)
@@ -71,7 +69,7 @@ class LeakyReLU(Elementwise):
         self, negative_slope: float = 0.3, *, name: str | None = None, input_shape: Shape | None = None
     ) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.negative_slope = _slope(negative_slope, "LeakyReLU: negative_slope")
+        self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", 0.0)
 
     def call(self, x: Tensor) -> Tensor:
         return leaky_relu(x, self.negative_slope)
@@ -82,7 +80,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        self.alpha = _slope(alpha, "ELU: alpha")
+        self.alpha = number(alpha, "ELU: alpha", 0.0)
 
     def call(self, x: Tensor) -> Tensor:
         return elu(x, self.alpha)
@@ -119,9 +117,3 @@ def require_last_axis(axis: int, input_shape: Shape, what: str) -> None:
             f"{what}: axis must be the last one, -1 or {len(input_shape)} for samples of shape {input_shape}, "
             f"got {axis}"
         )
-
-
-def _slope(value: Any, what: str) -> float:
-    if isinstance(value, (bool, str)) or not 0.0 <= value < math.inf:
-        raise ValueError(f"{what} must be a number of at least 0, got {value!r}")
-    return float(value)

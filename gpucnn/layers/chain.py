@@ -1,13 +1,13 @@
 """Layers one after another: what a Sequential is, and every branch of Concatenate and Residual.
 
-Some of them run as one operation, see `gpucnn.layers.fusion`.
+Some of them run as one, see `gpucnn.layers.fusion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gpucnn.autograd import Tensor
+from gpucnn.autograd import Tensor, depend_on
 from gpucnn.layers import fusion
 from gpucnn.layers.layer import Layer, Shape
 from gpucnn.mixed_precision import lent
@@ -29,7 +29,7 @@ def output_shape(layers: Sequence[Layer], input_shape: Shape) -> Shape:
 
 
 def stage(layers: Sequence[Layer], at: int, shape: Shape) -> tuple[list[Layer], Callable[[Tensor], Tensor]]:
-    """Return the layers that run as one operation from a place on, one or several, and what runs them.
+    """Return the layers that run as one from a place on, one or several, and what runs them.
 
     Args:
         layers: built, or able to be built for what reaches them.
@@ -45,6 +45,8 @@ def run(layers: Sequence[Layer], x: Tensor) -> Tensor:
     at, mixed = 0, lent()
     while at < len(layers):
         group, operation = stage(layers, at, x.shape[1:])
+        for layer in group:
+            depend_on(layer)
         x = operation(mixed.enter(x) if len(group) > 1 and mixed else x)
         at += len(group)
     return x

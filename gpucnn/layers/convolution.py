@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpucnn.arguments import integer
 from gpucnn.autograd import Tensor
 from gpucnn.functional import conv2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, Shape, require_images
 from gpucnn.parameters import Parameter
 from gpucnn.specs import Conv2dSpec
-from gpucnn.specs.base import check_padding, integer, pair
+from gpucnn.specs.base import check_padding, pair
 
 
 class Convolution2D(Layer):
@@ -78,9 +79,9 @@ class Convolution2D(Layer):
     def call(self, x: Tensor) -> Tensor:
         return self.convolve(x, self.padding)
 
-    def convolve(self, x: Tensor, padding: Any) -> Tensor:
-        """Compute the output with another padding than the layer's own; forms as `padding`."""
-        fused, following = split_softmax(self.activation)
+    def convolve(self, x: Tensor, padding: Any, *, activated: bool = True) -> Tensor:
+        """Compute the output with another padding than the layer's own, forms as `padding`; or without activation."""
+        fused, following = split_softmax(self.activation) if activated else (None, None)
         y = conv2d(
             x,
             self.weight,

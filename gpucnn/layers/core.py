@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gpucnn.arguments import integer, number
 from gpucnn.autograd import Tensor
 from gpucnn.functional import dropout, linear, pad2d
 from gpucnn.layers.activations import activate, check_activation, split_softmax
 from gpucnn.layers.layer import Layer, RandomLayer, Shape, require_images
 from gpucnn.parameters import Parameter
-from gpucnn.specs.base import integer, pads
+from gpucnn.specs.base import pads
 
 
 class Dense(Layer):
@@ -82,9 +83,7 @@ class Dropout(RandomLayer):
 
     def __init__(self, rate: float, *, name: str | None = None, input_shape: Shape | None = None) -> None:
         super().__init__(name=name, input_shape=input_shape)
-        if isinstance(rate, (bool, str)) or not 0.0 <= rate < 1.0:
-            raise ValueError(f"Dropout: rate must be at least 0 and below 1, got {rate!r}")
-        self.rate = float(rate)
+        self.rate = number(rate, "Dropout: rate", 0.0, below=1.0)
 
     @property
     def draws(self) -> bool:
@@ -108,13 +107,15 @@ class ZeroPadding2D(Layer):
             raise ValueError(
                 f"ZeroPadding2D: padding must be an integer, (h, w) or ((top, bottom), (left, right)), got {padding!r}"
             )
-        self.pads = pads(padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1))
+        top, bottom, left, right = pads(
+            padding, "ZeroPadding2D: padding", size=(1, 1), window=(1, 1), stride=(1, 1), dilation=(1, 1)
+        )
+        self.padding = ((top, bottom), (left, right))
 
     def call(self, x: Tensor) -> Tensor:
-        top, bottom, left, right = self.pads
-        return pad2d(x, ((top, bottom), (left, right)))
+        return pad2d(x, self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         require_images(input_shape, self.label)
-        top, bottom, left, right = self.pads
+        (top, bottom), (left, right) = self.padding
         return input_shape[0] + top + bottom, input_shape[1] + left + right, input_shape[2]

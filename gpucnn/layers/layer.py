@@ -66,8 +66,22 @@ class Construction:
 
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
+"""Settings that are equal by their values."""
 _NOT_SETTINGS = {"self", "name", "input_shape", "trainable"}
 """Arguments that change nothing in a step, or that parameters know of themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A setting that is equal to itself alone. It is kept alive, or another one might come to stand in its place."""
+
+    thing: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 class Layer:
@@ -82,7 +96,11 @@ class Layer:
         trainable: False keeps the parameters unchanged.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_configuration")
+
     construction: Construction
+    _configuration: object
+    """What `configuration` found, until a setting is assigned. It is no part of the layer, so not among its `vars`."""
     _settings: ClassVar[tuple[str, ...]] = ()
     """Names of the arguments that decide what it computes."""
 
@@ -92,8 +110,18 @@ class Layer:
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
         layer = super().__new__(cls)
+        layer._configuration = None
         layer.construction = Construction(positional, named)
         return layer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._settings:
+            self._configuration = None
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._configuration = None
 
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, trainable: bool = True) -> None:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_\-/]+", name):
@@ -175,8 +203,10 @@ class Layer:
     @property
     def configuration(self) -> object:
         """What its attributes say of the arguments it was made with: a captured step cannot follow a change of them."""
-        held = vars(self)
-        return tuple(v if isinstance(v := held.get(n), _PLAIN) else id(v) for n in self._settings)
+        if self._configuration is None:
+            held = vars(self)
+            self._configuration = tuple(v if isinstance(v := held.get(n), _PLAIN) else _Held(v) for n in self._settings)
+        return self._configuration
 
     def children(self) -> Iterator[Layer]:
         """Yield the layers assigned to this one, each once, in order."""

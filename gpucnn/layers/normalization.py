@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpucnn.arguments import number
 from gpucnn.autograd import Tensor
 from gpucnn.functional import batch_norm
 from gpucnn.layers.activations import require_last_axis
@@ -25,7 +26,8 @@ class BatchNormalization(Layer):
         center, scale: whether there is a shift `beta` and a scale `gamma`, (C,).
         beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: name or function.
 
-    Input (N, …, C), output of the same shape. Training with one value a channel is a ValueError.
+    Input (N, …, C), output of the same shape. Training with one value a channel is a ValueError;
+    `fit` raises it before the first step where its last batch would be such a one.
     """
 
     gamma: Parameter | None = None
@@ -52,11 +54,9 @@ class BatchNormalization(Layer):
         super().__init__(name=name, input_shape=input_shape, trainable=trainable)
         if isinstance(axis, bool) or not isinstance(axis, int):
             raise ValueError(f"BatchNormalization: axis must be an integer, got {axis!r}")
-        for what, value in (("momentum", momentum), ("epsilon", epsilon)):
-            if isinstance(value, (bool, str)) or not 0.0 <= value <= 1.0:
-                raise ValueError(f"BatchNormalization: {what} must be from 0 to 1, got {value!r}")
         self.axis = axis
-        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        self.momentum = number(momentum, "BatchNormalization: momentum", 0.0, 1.0)
+        self.epsilon = number(epsilon, "BatchNormalization: epsilon", 0.0, 1.0)
         self.center, self.scale = center, scale
         self.beta_initializer, self.gamma_initializer = beta_initializer, gamma_initializer
         self.moving_mean_initializer = moving_mean_initializer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpucnn.arguments import named
 from gpucnn.losses.cross_entropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from gpucnn.losses.loss import Loss, scores
 from gpucnn.losses.regression import MeanAbsoluteError, MeanSquaredError
@@ -31,8 +32,4 @@ def get(loss: str | Loss) -> Loss:
     """
     if isinstance(loss, Loss):
         return loss
-    if not isinstance(loss, str):
-        raise TypeError(f"loss must be a name or a Loss, got {type(loss).__name__}")
-    if loss.lower() not in _NAMED:
-        raise ValueError(f"unknown loss {loss!r}; known: {', '.join(_NAMED)}")
-    return _NAMED[loss.lower()]()
+    return named(loss, _NAMED, "loss", "a Loss")()

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gpucnn.arguments import number
 from gpucnn.autograd import Tensor
 from gpucnn.functional import binary_cross_entropy, categorical_cross_entropy, cross_entropy
 from gpucnn.functional.losses import check_labels, cross_entropy_and_totals, smoothed
-from gpucnn.losses.loss import Loss, checked_numbers, logits_of, probability
+from gpucnn.losses.loss import Loss, checked_numbers, logits_of
 
 SUM_TOLERANCE = 1e-3
 """How far the sum of a target distribution may be from 1."""
@@ -22,7 +23,7 @@ class _Crossentropy(Loss):
 
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
         self.from_logits = bool(from_logits)
-        self.label_smoothing = probability(label_smoothing, f"{type(self).__name__}: label_smoothing")
+        self.label_smoothing = number(label_smoothing, f"{type(self).__name__}: label_smoothing", 0.0, 1.0)
 
     def _logits(self, prediction: Tensor) -> Tensor:
         return logits_of(prediction, self.from_logits, self.activation, type(self).__name__)

@@ -117,11 +117,3 @@ def checked_numbers(
             f"{what}: targets must be {bounds}, got {numbers[place]:g} at position {place} ({len(bad)} such targets)"
         )
     return numbers
-
-
-def probability(value: Any, what: str) -> float:
-    """Return a number from 0 to 1; ValueError for anything else."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{what} must be from 0 to 1, got {value!r}")
-    return float(value)

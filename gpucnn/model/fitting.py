@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpucnn.arguments import integer, number
 from gpucnn.callbacks import Callback, CallbackList
 from gpucnn.callbacks.callback import Logs, defines
 from gpucnn.model.architecture import described
 from gpucnn.model.data import checked_data
-from gpucnn.specs.base import integer
 from gpucnn.training.interrupts import Interrupted, deferred
-from gpucnn.training.loop import EpochRunner, evaluate
+from gpucnn.training.loop import EpochRunner, batches_of, evaluate
 from gpucnn.training.progress import History, Progress
 from gpucnn.training.report import Report
 from gpucnn.training.sample_weights import sample_weights
@@ -55,9 +55,7 @@ def held_back(count: int, validation_split: float) -> int:
     Raises:
         ValueError: the share is not at least 0 and below 1, or leaves one of the two without samples.
     """
-    share = validation_split
-    if isinstance(share, (bool, str)) or not 0.0 <= share < 1.0:
-        raise ValueError(f"fit: validation_split must be at least 0 and below 1, got {share!r}")
+    share = number(validation_split, "fit: validation_split", 0.0, below=1.0)
     kept = math.floor(count * (1.0 - share))
     if share and not 0 < kept < count:
         raise ValueError(f"fit: validation_split {share} of {count} samples leaves {kept} to train on")
@@ -83,6 +81,8 @@ def fit(
     overfit_batches: int | None,
 ) -> History:
     """Train a model; see Model.fit."""
+    from gpucnn.model.rehearsal import refuse_single_values  # which makes models
+
     size = integer(batch_size, "fit: batch_size", 1)
     numbers = epoch_numbers(model.epochs_done, epochs, initial_epoch)
     limit = None if limit_batches is None else integer(limit_batches, "fit: limit_batches", 1)
@@ -103,6 +103,10 @@ def fit(
     parameters = model.parameters()
     if not any(p.trainable for p in parameters):
         raise ValueError("fit: there is nothing to train, the model has no trainable parameter")
+    if numbers:
+        batch, _, rest = batches_of(kept, size, limit)
+        for rows in {batch, rest}:
+            refuse_single_values(model, rows)
     model.optimizer.bind(parameters)
     runner = EpochRunner(
         model, samples[:kept], labels[:kept], size, seed=model.generator.seed, shuffle=shuffle,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpucnn.arguments import integer
 from gpucnn.autograd import Tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
@@ -18,7 +19,6 @@ from gpucnn.limits import limits_of
 from gpucnn.losses import Loss
 from gpucnn.model.model import Model
 from gpucnn.model.twin import twin_of
-from gpucnn.specs.base import integer
 from gpucnn.training.loop import train_on
 
 _MEBIBYTE = 1 << 20

@@ -11,7 +11,7 @@ from gpucnn.model.model import Model
 
 
 class Sequential(Model):
-    """Layers one after another. Some of them run as one operation, with the same results: `fused_layers` names them.
+    """Layers one after another. Some of them run as one, with the same results: `fused_layers` names them.
 
     Args:
         layers: to begin with; more by `add`.
@@ -71,7 +71,7 @@ class Sequential(Model):
         return chain.run(self.layers, x)
 
     def stage(self, at: int, shape: Shape) -> tuple[list[Layer], Callable[[Tensor], Tensor]]:
-        """Return the layers that run as one operation from a place in `layers` on, one or several, and what runs them.
+        """Return the layers that run as one from a place in `layers` on, one or several, and what runs them.
 
         Args:
             at: place of the first, from 0.
@@ -80,7 +80,7 @@ class Sequential(Model):
         return chain.stage(self.layers, at, shape)
 
     def fused_layers(self) -> list[tuple[str, ...]]:
-        """Return the names of the layers that run as one operation, for each such group; see `gpucnn.layers.fusion`.
+        """Return the names of the layers that run as one, for each such group; see `gpucnn.layers.fusion`.
 
         Raises:
             ValueError: the model is not built.

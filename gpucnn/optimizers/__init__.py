@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpucnn.arguments import named
 from gpucnn.optimizers.adam import Adam, AdamW
 from gpucnn.optimizers.optimizer import Optimizer
 from gpucnn.optimizers.sgd import SGD
@@ -12,7 +13,7 @@ _NAMED: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": 
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """Return an optimizer with default settings by name ("sgd", "adam", "adamw"), or the object itself.
+    """Return an optimizer with default settings by name ("sgd", "adam", "adamw"; case does not matter), or the object.
 
     Raises:
         ValueError: unknown name.
@@ -20,8 +21,4 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if not isinstance(optimizer, str):
-        raise TypeError(f"optimizer must be a name or an Optimizer, got {type(optimizer).__name__}")
-    if optimizer.lower() not in _NAMED:
-        raise ValueError(f"unknown optimizer {optimizer!r}; known: {', '.join(_NAMED)}")
-    return _NAMED[optimizer.lower()]()
+    return named(optimizer, _NAMED, "optimizer", "an Optimizer")()

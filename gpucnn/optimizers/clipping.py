@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gpucnn.arguments import positive
 from gpucnn.parameters import ParameterBuffer
 from gpucnn.specs import ClipSpec, SquaredNormSpec
-from gpucnn.specs.base import positive
 from gpucnn.specs.optimizer import PIECE, elements_per_flag
 
 LIMITS = {"clipnorm": "norm", "clipvalue": "value", "global_clipnorm": "global_norm"}

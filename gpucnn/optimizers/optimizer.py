@@ -10,12 +10,12 @@ from typing import Any, overload
 import numpy as np
 
 from gpucnn import dtypes
+from gpucnn.arguments import integer, number, positive
 from gpucnn.autograd import depend_on
 from gpucnn.backends import Backend
 from gpucnn.optimizers.clipping import LIMITS, Clipping, limit_of
 from gpucnn.parameters import Parameter, ParameterBuffer, pack
-from gpucnn.schedules import Schedule, number
-from gpucnn.specs.base import integer, positive
+from gpucnn.schedules import Schedule
 from gpucnn.specs.optimizer import step_counts
 
 
@@ -44,7 +44,7 @@ class Hyper:
 
     def __set__(self, optimizer: Optimizer, value: float) -> None:
         what = f"{type(optimizer).__name__}: {self._name}"
-        optimizer.values[self._name] = number(value, what, self._below)
+        optimizer.values[self._name] = number(value, what, 0.0, below=self._below)
         optimizer.write_hyper()
 
 
@@ -156,7 +156,7 @@ class Optimizer:
     @learning_rate.setter
     def learning_rate(self, value: float | Schedule) -> None:
         if not isinstance(value, Schedule):
-            self._learning_rate: float | Schedule = number(value, f"{type(self).__name__}: learning_rate")
+            self._learning_rate: float | Schedule = number(value, f"{type(self).__name__}: learning_rate", 0.0)
             self._table: np.ndarray | None = np.array([value], np.float64)
         else:
             self._learning_rate = value

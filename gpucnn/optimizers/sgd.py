@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpucnn.arguments import number
 from gpucnn.optimizers.optimizer import Optimizer
 from gpucnn.parameters import ParameterBuffer
-from gpucnn.schedules import Schedule, number
+from gpucnn.schedules import Schedule
 from gpucnn.specs import SgdSpec
 
 
@@ -33,7 +34,7 @@ class SGD(Optimizer):
         global_clipnorm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
-        self._momentum = number(momentum, "SGD: momentum", 1.0)
+        self._momentum = number(momentum, "SGD: momentum", 0.0, below=1.0)
         if nesterov and not self._momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self._nesterov = bool(nesterov)

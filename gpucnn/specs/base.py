@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
-from operator import attrgetter, index
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 from gpucnn import dtypes
+from gpucnn.arguments import LARGEST, integer
 
-MAX_ELEMENTS = 2**31 - 1
+MAX_ELEMENTS = LARGEST
 S = TypeVar("S", bound="Spec")
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "gelu", "silu")
@@ -94,27 +94,6 @@ class Spec:
 @cache
 def _sized_fields(kind: Any) -> attrgetter[Any]:
     return attrgetter(*(field.name for field in fields(kind) if field.name not in kind.values))
-
-
-def integer(value: Any, what: str, minimum: int) -> int:
-    """Return `value` as an int of at least `minimum`; a ValueError that names `what` for bools, floats and others."""
-    if not isinstance(value, bool):
-        try:
-            number = index(value)
-        except TypeError:
-            pass
-        else:
-            if minimum <= number <= MAX_ELEMENTS:
-                return number
-    raise ValueError(f"{what} must be an integer from {minimum} to {MAX_ELEMENTS}, got {value!r}")
-
-
-def positive(value: Any, what: str) -> float:
-    """Return a finite number above 0 as a float; a ValueError that names `what` for others."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if real and 0.0 < value < math.inf:
-        return float(value)
-    raise ValueError(f"{what} must be a number above 0, got {value!r}")
 
 
 def pair(value: object, what: str, minimum: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gpucnn import dtypes
+from gpucnn.arguments import integer
 from gpucnn.specs import base
 
 
@@ -67,7 +68,7 @@ class Conv2dSpec(base.Spec):
         k, r, s, channels = weight_shape
         stride2 = base.pair(stride, "conv2d: stride", 1)
         dilation2 = base.pair(dilation, "conv2d: dilation", 1)
-        number = base.integer(groups, "conv2d: groups", 1)
+        number = integer(groups, "conv2d: groups", 1)
         if c % number or k % number or channels * number != c:
             raise ValueError(
                 f"conv2d: x has {c} channels and weight {k} filters of {channels} channels with groups={number}; "

@@ -129,8 +129,11 @@ class ConvPool2dSpec(base.Spec):
 
     @property
     def worthwhile(self) -> bool:
-        """Whether the fused block is likely to beat a convolution by matrix products: few channels and filters."""
-        return self.c <= 16 and self.k <= 64
+        """Whether the fused block is likely to beat a convolution by matrix products: few channels and filters.
+
+        Beyond, a block of backward_input has shared memory for so few pixels that most of its multiprocessor is idle.
+        """
+        return self.c <= 32 and self.k <= 64 and self.c * self.k <= 1024
 
     def sizes(self) -> Mapping[str, object]:
         """Return every size but N as SPEC_* macros: the convolution's, the window and the pooled output."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 from weakref import ReferenceType
@@ -34,12 +34,33 @@ class Recording:
         self._leaves: list[ReferenceType[Tensor]] = []
         self._buffers: list[ParameterBuffer] = []
         self._frozen: list[Parameter] = []
+        self._trained: list[Parameter] = []
         self._given: list[Dependency] = []
 
     @property
     def ready(self) -> bool:
         """Whether the next call replays or captures."""
         return self._calls >= 2
+
+    def changes(self) -> Iterator[tuple[object, str]]:
+        """Yield what the step took for granted and is not so any more: models, layers, optimizers, parameters and their
+        buffers, each with a clause that says what became of it. A replay, which would go on as before, is refused then.
+        """
+        for buffer in self._buffers:
+            if buffer.retired:
+                yield buffer, "a model it trains was rebuilt or moved"
+        for reference, configuration in self._given:
+            thing = reference()
+            if thing is not None and thing.configuration != configuration:
+                yield thing, f"{thing.label} was configured anew since it was captured"
+        for p in self._frozen:
+            if p.trainable:
+                yield p, f"{p.label} was frozen when it was captured"
+
+    @property
+    def wasteful(self) -> bool:
+        """Whether a replay computes gradients that parameters frozen since do not need; its results are right."""
+        return any(not p.trainable for p in self._trained)
 
     def __call__(self, repeat: int = 1) -> Any:
         """Run the step `repeat` times; more than once only when `ready`."""
@@ -49,7 +70,8 @@ class Recording:
             result = self._run_eagerly()
             self._calls += 1
             return result
-        self._check_model()
+        for _, how in self.changes():
+            raise DeviceError(f"captured step: {how}; capture it again")
         _refuse_pending(self._leaves, "before")
         if repeat not in self._graphs:
             self._graphs[repeat] = self._capture(repeat)
@@ -72,7 +94,9 @@ class Recording:
         self._allocations = log
         buffers = [p.buffer for p in _alive(self._leaves) if isinstance(p, Parameter) and p.buffer is not None]
         self._buffers = list({id(b): b for b in buffers}.values())
-        self._frozen = [p for b in self._buffers for p in b.parameters if not p.trainable]
+        held = [p for b in self._buffers for p in b.parameters]
+        self._frozen = [p for p in held if not p.trainable]
+        self._trained = [p for p in held if p.trainable]
         return result
 
     def _capture(self, repeat: int) -> tuple[Graph, Any]:
@@ -87,19 +111,6 @@ class Recording:
                     leaf.zero_grad()
                 raise
         return captured
-
-    def _check_model(self) -> None:
-        if any(b.retired for b in self._buffers):
-            raise DeviceError("captured step: a model it trains was rebuilt or moved; capture it again")
-        for reference, configuration in self._given:
-            thing = reference()
-            if thing is not None and thing.configuration != configuration:
-                raise DeviceError(
-                    f"captured step: {thing.label} was configured anew since it was captured; capture it again"
-                )
-        for p in self._frozen:
-            if p.trainable:
-                raise DeviceError(f"captured step: {p.label} was frozen when it was captured; capture it again")
 
 
 def _alive(leaves: list[ReferenceType[Tensor]]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,7 +15,8 @@ from gpucnn.autograd import Tensor, no_grad
 from gpucnn.datasets.loader import batch_order
 from gpucnn.errors import DeviceError
 from gpucnn.functional.activations import deferring
-from gpucnn.metrics import Totals
+from gpucnn.metrics import Metric, Totals
+from gpucnn.parameters import ParameterBuffer
 from gpucnn.training.captured_step import Recording
 from gpucnn.training.network import Network
 from gpucnn.training.resident import ResidentData
@@ -25,6 +26,18 @@ _log = logging.getLogger("gpucnn")
 
 LAUNCH_SECONDS = 0.25
 """How long one graph launch may last: interrupts and callbacks act between launches."""
+
+
+def batches_of(count: int, batch_size: int, limit: int | None) -> tuple[int, int, int]:
+    """Return the rows of a batch, how many such batches an epoch has, and the rows of a last, smaller one or 0.
+
+    Args:
+        count: samples, at least 1.
+        batch_size, limit: as EpochRunner.
+    """
+    batch = min(batch_size, count)
+    steps, rest = divmod(count, batch)
+    return (batch, limit, 0) if limit is not None and limit <= steps else (batch, steps, rest)
 
 
 class EpochRunner:
@@ -62,12 +75,9 @@ class EpochRunner:
             buffer.claim()
             buffer.zero_grad()  # what an interrupted step left would be added to
         self._model = model
-        self._batch = min(batch_size, len(x))
         self.seed = seed
         self._shuffle = shuffle
-        self.steps, self._rest = divmod(len(x), self._batch)
-        if limit is not None and limit <= self.steps:
-            self.steps, self._rest = limit, 0
+        self._batch, self.steps, self._rest = batches_of(len(x), batch_size, limit)
         self.batches = self.steps + (1 if self._rest else 0)
         self.rows = self.steps * self._batch + self._rest
         self.done = 0
@@ -78,11 +88,8 @@ class EpochRunner:
         self._step = partial(_train_on_next, model, self._data, self.totals, self._batch)
         self._prepared = False
         self._singly = singly
+        self._compiled = model.loss, model.optimizer
         self._record()
-        layers = list(model.layers_inside())
-        self._parameters = [p for layer in layers for p in layer.own_parameters().values()]
-        self._layers = layers[1:]  # without the model itself
-        self._configuration = self._configuration_now()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,22 +135,9 @@ class EpochRunner:
         return self.totals.results(self._model.loss)
 
     def _prepare(self) -> None:
-        """Have the step's kernels compiled at once, before the first step compiles them one after the other."""
-        if self._prepared:
-            return
-        self._prepared = True
-        try:
-            self._backend.prepare(self._step)
-        except DeviceError as error:  # a model that reads a value: the eager steps can
-            _log.info("fit: the step's kernels were not compiled ahead: %s", error)
-        finally:
-            for buffer in self._model.optimizer.buffers:
-                buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
-
-    def _configuration_now(self) -> list[object]:
-        """Return what a step that is captured takes for granted."""
-        of_layers = ((layer.configuration, layer.trainable) for layer in self._layers)
-        return [*of_layers, *(parameter.trainable for parameter in self._parameters)]
+        if not self._prepared:
+            self._prepared = True
+            compile_ahead(self._model, self._step)
 
     def _record(self) -> None:
         """Let the next steps be recorded and captured, whatever was before."""
@@ -156,9 +150,7 @@ class EpochRunner:
         if self._recording is None:
             _train_on_next(self._model, self._data, self.totals, self._batch)
             return 1
-        configuration = self._configuration_now()
-        if configuration != self._configuration:  # a callback changed a layer, froze something or thawed it
-            self._configuration = configuration
+        if self._must_record_anew(self._recording):
             self._record()
         if not self._recording.ready:
             self._recording()
@@ -169,6 +161,17 @@ class EpochRunner:
         repeat = self._repeat if self._repeat <= left else 1
         self._recording(repeat)
         return repeat
+
+    def _must_record_anew(self, recording: Recording) -> bool:
+        """Say whether a callback changed a setting, froze something or thawed it.
+
+        With the model compiled anew, rebuilt or moved, the data and the totals are not what it wants: a replay refuses.
+        """
+        changed = [thing for thing, _ in recording.changes()]
+        rebuilt = any(isinstance(thing, ParameterBuffer) for thing in changed)
+        if rebuilt or self._compiled != (self._model.loss, self._model.optimizer):
+            return False
+        return bool(changed) or recording.wasteful
 
     def _timed_launch(self, recording: Recording) -> int:
         """Replay one step; return how many fit in LAUNCH_SECONDS, 0 while the replay also had to capture."""
@@ -189,10 +192,21 @@ def _train_on_next(model: Network, data: ResidentData | StreamedData, totals: To
     train_on(model, x, y, totals, data.take_weight(rows))
 
 
-def totals_for(model: Network) -> Totals:
-    """Return the sums of what a model measures."""
+def compile_ahead(model: Network, step: Callable[[], Any]) -> None:
+    """Have a training step's kernels compiled at once, before the first step compiles them one after the other."""
+    try:
+        model.backend.prepare(step)
+    except DeviceError as error:  # a model that reads a value: the eager steps can
+        _log.info("the step's kernels were not compiled ahead: %s", error)
+    finally:
+        for buffer in model.optimizer.buffers:
+            buffer.zero_grad()  # nothing was launched: what the step says that it left in them is not there
+
+
+def totals_for(model: Network, metrics: Sequence[Metric] | None = None) -> Totals:
+    """Return the sums of what a model measures, or of other metrics."""
     _, outputs = model.sample_shapes("totals")
-    return Totals(model.backend, model.metrics, outputs[-1] if outputs else 0)
+    return Totals(model.backend, model.metrics if metrics is None else metrics, outputs[-1] if outputs else 0)
 
 
 def train_on(model: Network, x: Tensor, y: Any, totals: Totals | None = None, weight: Tensor | None = None) -> Tensor:
@@ -215,6 +229,7 @@ def evaluate(
     batch_size: int,
     weight: np.ndarray | None = None,
     *,
+    metrics: Sequence[Metric] | None = None,
     limit: int | None = None,
     between: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
@@ -225,11 +240,12 @@ def evaluate(
         x, y: host arrays, checked.
         batch_size: rows of a launch.
         weight: of the samples, (N,), or None.
+        metrics: what is measured beside the loss; None for what the model was compiled with.
         limit: batches, at most; None for all.
         between: called after every batch; an exception ends the evaluation.
     """
     data = placed(x, y, weight, model.backend, model.dtype, batch_size)
-    totals = totals_for(model)
+    totals = totals_for(model, metrics)
     with no_grad():
         for batch, target, factors in islice(_batches(data, batch_size), limit):
             with deferring():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from gpucnn.autograd import Tensor
 from gpucnn.backends import Backend
 from gpucnn.generator import Generator
-from gpucnn.layers import Layer
 from gpucnn.losses import Loss
 from gpucnn.metrics import Metric
 from gpucnn.optimizers import Optimizer
@@ -46,9 +45,6 @@ class Network(Protocol):
     @property
     def optimizer(self) -> Optimizer:
         """What changes its parameters."""
-
-    def layers_inside(self) -> Iterator[Layer]:
-        """Yield itself and all layers."""
 
     def __call__(self, x: Any, *, training: bool | None = None) -> Tensor:
         """Compute the output of a batch."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backends.scripted_device import ScriptedDevice
-from backends.test_tuning import DIRECT, GUESS, choice, multiply, tuned
+from backends.scripted_tuning import DIRECT, GUESS, choice, multiply, tuned
 from gpucnn.backends.tuning import outcome_cache
 from gpucnn.backends.tuning.choice import Outcome
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backends.scripted_device import ScriptedDevice
-from backends.test_tuning import DIRECT, GUESS, SPLIT, choice, multiply, tuned
+from backends.scripted_tuning import DIRECT, GUESS, SPLIT, choice, multiply, tuned
 from gpucnn.errors import DeviceError
 
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GPUCNN_CACHE_DIR", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def recorded() -> dict[str, dict[str, str]]:

@@ -106,6 +106,7 @@ def test_tables_are_aligned_and_say_what_was_not_measured(section):
     [
         (None, "seconds", "not measured"), (1.234, "seconds", "1.23 s"), (0.0123, "seconds", "12.3 ms"),
         (4.5e-6, "seconds", "4.5 µs"), (0.925, "percent", "92.5%"), (3, "text", "3"), (0.12345, "number", "0.123"),
+        (31488, "count", "31,488"),
     ],
 )  # fmt: skip
 def test_cells(value, form, shown):
@@ -118,13 +119,13 @@ def bench(section: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     from gpucnn.cli import bench as command
 
     argument = next(p for p in command.command.params if p.name == "sections")
-    monkeypatch.setitem(benchmarks.SECTIONS, "trial", False)
+    monkeypatch.setitem(benchmarks.SECTIONS, "trial", benchmarks.Section(needs_device=False))
     monkeypatch.setattr(argument.type, "choices", tuple(benchmarks.SECTIONS))
     monkeypatch.setitem(sys.modules, "torch", None)
 
-    def run(*arguments: str, cases: tuple = (("one", good),)) -> Result:
+    def run(*arguments: str, sections: tuple = ("trial",), cases: tuple = (("one", good),)) -> Result:
         section(*cases)
-        return CliRunner().invoke(cli.main, ["bench", "trial", *arguments])
+        return CliRunner().invoke(cli.main, ["bench", *sections, *arguments])
 
     return run
 
@@ -142,9 +143,13 @@ def test_the_command_prints_a_table_and_writes_json(bench, tmp_path):
 
 def test_without_a_gpu_what_needs_one_is_said_and_left_out(bench, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda name: "there is no GPU")
-    result = bench()
+    for name in ("cpu", "overhead"):
+        monkeypatch.delitem(benchmarks.SECTIONS, name)
+    result = bench(sections=())
     assert result.exit_code == 0
     assert result.stderr.startswith("step, mnist, block, pool, kernels: not measured, there is no GPU")
+    assert "one     2 ms" in result.stdout and "bounds" not in result.stdout + result.stderr
+    assert "not measured, there" not in bench().stderr, "nobody asked for them"
 
 
 @pytest.mark.parametrize("arguments", [["kernels"], ["--backend", "cuda"], ["overhead", "--backend", "cuda"]])

@@ -62,7 +62,7 @@ def test_r1_r4_a_resumed_training_sees_the_same_pictures(small_mnist: Path, tmp_
         ("flip,", "between commas, got ''"),
         ("flip=1", "flip takes no value, got 'flip=1'"),
         ("shift=far", "shift=far: could not convert string to float: 'far'"),
-        ("rotate=400", "rotate=400: RandomRotation: factor must be from 0 to 1, got 1.1"),
+        ("rotate=400", "rotate=400: RandomRotation: factor must be a number from 0 to 1, got 1.1"),
     ],
 )
 def test_what_is_not_known_is_wrong_usage(tmp_path: Path, text: str, message: str) -> None:

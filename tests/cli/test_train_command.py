@@ -14,15 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import gpucnn
 from gpucnn.backends import Backend
-from gpucnn.cli import main
-from gpucnn.datasets import digits, write_idx
+from gpucnn.cli import main, pictures
+from gpucnn.datasets import Preparation, digits, write_idx
 from gpucnn.errors import DeviceError
 from gpucnn.training.loop import EpochRunner
+from gpucnn.training.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--epochs", 2, "--batch-size", 16, "--limit-batches", 3)
@@ -110,6 +112,28 @@ def test_pictures(small_mnist: Path, tmp_path: Path) -> None:
         content = (tmp_path / "run" / f"{name}.png").read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 4000
     assert "matplotlib" not in result.stdout
+
+
+def test_the_confusion_that_is_drawn_is_counted_as_the_test_images_are_evaluated(
+    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(pictures, "available", lambda: True)
+    for name in ("curves", "confusion", "filters"):
+        monkeypatch.setattr(pictures, f"draw_{name}", lambda path, values: drawn.update({path.stem: values}))
+    with monkeypatch.context() as once:
+        once.setattr(gpucnn.Model, "predict", None)  # a second pass
+        result = run("--data-dir", small_mnist, "--run-dir", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "confusion_matrix" not in drawn["curves"] | json.loads((tmp_path / "run" / "config.json").read_text())
+    model = gpucnn.load_model(tmp_path / "run" / "model.safetensors")
+    _, about = read_weights(tmp_path / "run" / "model.safetensors")
+    _, (images, labels) = digits.load_data(train=300, test=100)
+    prepare = Preparation(tuple(about["input_shape"][:2]), about["mean"], about["deviation"])
+    expected = np.zeros((10, 10), np.int64)
+    np.add.at(expected, (labels, model.predict(prepare(images)).argmax(axis=1)), 1)
+    assert drawn["confusion"].tolist() == expected.tolist()
+    assert np.trace(expected) == round(about["test"]["accuracy"] * 100)
 
 
 @pytest.mark.usefixtures("pictures")
@@ -349,7 +373,7 @@ def test_options_that_exclude_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--validation-split", 1), "validation_split must be at least 0 and below 1, got 1.0"),
+        (("--validation-split", 1), "validation_split must be a number of at least 0 and below 1, got 1.0"),
         (("--validation-split", 0.999), "validation_split 0.999 of 300 samples leaves 0 to train on"),
         (("--learning-rate", "nan"), "learning_rate must be a number of at least 0, got nan"),
     ],

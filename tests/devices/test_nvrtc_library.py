@@ -192,7 +192,7 @@ class Places:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.broken = root, set[str]()
         self.folders: list[Path] = []
-        monkeypatch.setattr(nvrtc, "_folders", lambda: iter(self.folders))
+        monkeypatch.setattr(nvrtc, "toolkit_folders", lambda: iter(self.folders))
         monkeypatch.setattr(nvrtc, "Nvrtc", self.load)
 
     def add(self, folder: str, *names: str) -> None:
@@ -267,12 +267,12 @@ def test_folders_are_those_of_wheels_conda_and_toolkits(monkeypatch: pytest.Monk
     monkeypatch.setenv("CONDA_PREFIX", "/conda")
     monkeypatch.setenv("CUDA_PATH", "/toolkit")
     monkeypatch.delenv("CUDA_HOME", raising=False)
-    found = [str(folder) for folder in nvrtc._folders()]
+    found = [str(folder) for folder in nvrtc.toolkit_folders()]
     wheel = str(tmp_path / "site" / "nvidia" / "cu13" / "lib")
     order = [found.index(f) for f in (wheel, "/conda/lib", "/toolkit/lib64", "/usr/local/cuda/lib64")]
     assert order == sorted(order)
     monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: None)
-    assert str(next(nvrtc._folders())) == "/conda/lib64"
+    assert str(next(nvrtc.toolkit_folders())) == "/conda/lib64"
 
 
 # -- the cache -------------------------------------------------------------------------------------------------------

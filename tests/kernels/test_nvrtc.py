@@ -16,10 +16,10 @@ import pytest
 
 from gpucnn import plans
 from gpucnn.devices import nvrtc
-from gpucnn.devices.nvrtc import CompiledModule, EntryReport, Nvrtc
+from gpucnn.devices.nvrtc import CompiledModule, Nvrtc
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import kernel_directory
-from gpucnn.limits import WARP
+from gpucnn.limits import REGISTERS, registers_of_block
 from kernels.modules import (
     ARCHITECTURES,
     Module,
@@ -32,8 +32,6 @@ from kernels.modules import (
 
 PRIMARY = "sm_90a"
 FILES = sorted(path.name for path in kernel_directory().glob("*.cu"))
-REGISTERS = 65536
-"""Of a multiprocessor, and the most one block may take, on every supported capability."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +39,6 @@ def compiler() -> None:
     reason = nvrtc.available()
     if reason is not None:
         pytest.skip(reason)
-
-
-def registers_of_block(registers: int, threads: int) -> int:
-    """Return what a block takes: each warp is given 256 registers at a time (CUDA occupancy calculator)."""
-    warps = -(-threads // WARP)
-    return warps * -(-registers * WARP // 256) * 256
 
 
 def compile_all(
@@ -129,10 +121,3 @@ def test_every_variant_compiles_for_every_architecture(arch: str, file: str) -> 
 @pytest.mark.parametrize("file", FILES)
 def test_every_text_compiles_for_an_h200(file: str) -> None:
     check(texts(PRIMARY)[file], PRIMARY)
-
-
-def test_registers_of_block() -> None:
-    assert registers_of_block(64, 1024) == REGISTERS
-    assert registers_of_block(65, 1024) > REGISTERS
-    assert registers_of_block(1, 33) == 2 * 256
-    assert EntryReport("f", 255, 0, 0, 0, 0, 0).registers * 256 < REGISTERS < registers_of_block(255, 288)

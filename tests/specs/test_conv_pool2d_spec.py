@@ -73,4 +73,6 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, Any], message: str) -
 def test_many_channels_or_filters_are_left_to_matrix_products() -> None:
     assert of().worthwhile
     assert not of(weight=(65, 3, 3, 4)).worthwhile
-    assert not of(x=(2, 9, 9, 17), weight=(8, 3, 3, 17)).worthwhile
+    assert of(x=(2, 9, 9, 32), weight=(32, 3, 3, 32)).worthwhile
+    assert not of(x=(2, 9, 9, 33), weight=(8, 3, 3, 33)).worthwhile
+    assert not of(x=(2, 9, 9, 32), weight=(33, 3, 3, 32)).worthwhile

@@ -42,7 +42,6 @@ from gpucnn.specs import (
     Spec,
     SquaredNormSpec,
 )
-from gpucnn.specs import base as spec_base
 from gpucnn.specs.optimizer import elements_per_flag
 
 SOME: list[Callable[[str], Spec]] = [
@@ -116,18 +115,6 @@ def test_every_public_spec_is_covered_here() -> None:
 )
 def test_tolerance_is_four_epsilon_root_terms(dtype: str, terms: int, expected: float) -> None:
     assert ArraySpec(1, dtype).tolerance(terms) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("value", [1, np.int32(1), np.uint8(1), np.array(1)])
-def test_integers_are_accepted(value: Any) -> None:
-    found = spec_base.integer(value, "size", 1)
-    assert found == 1 and type(found) is int
-
-
-@pytest.mark.parametrize("value", [0, -1, 2**31, 1.0, True, np.True_, "1", None, np.float64(1), np.array([1, 2]), 1j])
-def test_others_are_refused_by_name_and_value(value: Any) -> None:
-    with pytest.raises(ValueError, match="^size must be an integer from 1 to 2147483647, got "):
-        spec_base.integer(value, "size", 1)
 
 
 # -- padding ----------------------------------------------------------------------------------------------------------

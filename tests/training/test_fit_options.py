@@ -155,7 +155,11 @@ def test_a_schedule_lasts_as_long_as_the_limited_fit(backend: Backend) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"validation_split": 1.0}, ValueError, r"^fit: validation_split must be at least 0 and below 1, got 1.0$"),
+        (
+            {"validation_split": 1.0},
+            ValueError,
+            r"^fit: validation_split must be a number of at least 0 and below 1, got 1.0$",
+        ),
         ({"validation_split": -0.1}, ValueError, "^fit: validation_split must be .*, got -0.1$"),
         ({"validation_split": True}, ValueError, "^fit: validation_split must be .*, got True$"),
         ({"validation_split": 0.95}, ValueError, "^fit: validation_split 0.95 of 6 samples leaves 0 to train on$"),

@@ -31,6 +31,9 @@ MOST_CANDIDATES = 8
 MARGIN = 0.97
 """The first guess stays unless another plan takes at most this share of its time: a tie must not depend on chance."""
 
+_UNFINISHED = ""
+"""Stands for the plan of a trial that came to no choice."""
+
 
 class BoundPlan(Protocol):
     """A plan ready to run."""
@@ -129,17 +132,22 @@ class Tuner:
         rivals = [p for p in tried if self._any_summation or p.summation == first.summation]
         bound = self._bind(direct, spec)
         trial = Trial(self._device, situation.operation, spec, operands, bound.launches.outputs - {"workspace"})
-        expected = trial.outputs_of(bound.launches, bound.workspace_in(self._device.scratch), reference=True)
-        excluded: dict[str, str] = {}
+        run_direct = partial(trial.outputs_of, bound.launches, bound.workspace_in(self._device.scratch), reference=True)
+        expected = run_direct()
+        before = outcome_cache.read(self._key(situation, tried))
+        excluded = dict(before.excluded) if before is not None and before.plan == _UNFINISHED else {}
         runs: dict[str, Callable[[], None]] = {}
         bits: Outputs | None = None
         for plan in rivals:
+            if plan.name in excluded:
+                continue
             try:
                 bound = self._bind(plan, spec)
                 workspace = bound.workspace_in(self._device.scratch)
                 found = trial.outputs_of(bound.launches, workspace)
             except KernelError as error:
                 excluded[plan.name] = str(error)
+                self._require_working(run_direct, situation, tried, plan, error)
                 continue
             wrong = trial.disagreement(found, expected)
             if wrong is None and bits is not None and not self._any_summation and not same_bits(found, bits):
@@ -158,6 +166,27 @@ class Tuner:
         guess = next(iter(runs))
         best = min(seconds, key=seconds.__getitem__)
         return Outcome(best if seconds[best] <= MARGIN * seconds[guess] else guess, seconds, excluded)
+
+    def _require_working(
+        self,
+        run_direct: Callable[[], object],
+        situation: Situation,
+        tried: Sequence[Plan],
+        culprit: Plan,
+        error: KernelError,
+    ) -> None:
+        """Raise KernelError where a plan took the device with it: on CUDA, all that follows an illegal access fails.
+
+        It is remembered, so that the next process does not try it.
+        """
+        try:
+            run_direct()
+        except KernelError:
+            outcome_cache.write(self._key(situation, tried), Outcome(_UNFINISHED, {}, {culprit.name: str(error)}))
+            raise KernelError(
+                f"{situation.operation}: trying the plan {culprit.name} left the {self._device.name} device unusable; "
+                f"start again, it will not be tried any more: {error}"
+            ) from error
 
     def _key(self, situation: Situation, tried: Sequence[Plan]) -> dict[str, Any]:
         return {
