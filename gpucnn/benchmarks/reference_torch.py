@@ -70,6 +70,10 @@ class Reference:
         finally:
             self.torch.set_num_threads(before)
 
+    def forget_compiled(self) -> None:
+        """Drop what torch.compile has made so far: a model compiled before is compiled again when it is called."""
+        self.torch.compiler.reset()
+
     # -- time ---------------------------------------------------------------------------------------------------------
     def clock(self, scrub: Callable[[], object]) -> Clock:
         """Return the clock of this device; on a GPU `scrub` runs before each turn."""

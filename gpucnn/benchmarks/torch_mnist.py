@@ -9,7 +9,7 @@ import numpy as np
 
 from gpucnn.benchmarks.networks import Network
 from gpucnn.benchmarks.reference_torch import Reference
-from gpucnn.benchmarks.torch_training import compiled, graphed, module
+from gpucnn.benchmarks.torch_training import CALLS_UNTIL_COMPILED, compiled, graphed, module
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -52,7 +52,8 @@ class TorchRun:
         self._called = compiled(reference, self.model) if way == "torch.compile" else self.model
         self._run: Any = graphed(reference, self._epoch) if whole else self._epoch
         if not whole:
-            self._step(0)
+            for _ in range(CALLS_UNTIL_COMPILED):
+                self._step(0)
 
     def start(self, seed: int) -> None:
         """Put weights drawn from a seed in place, and the optimizer to its beginning."""

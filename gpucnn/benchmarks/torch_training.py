@@ -14,6 +14,8 @@ from gpucnn.benchmarks.measure import Contestant
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference, Work
 
 WAYS = ("eager", "CUDA graph", "torch.compile")
+CALLS_UNTIL_COMPILED = 3
+"""torch.compile compiles in the first, may record a CUDA graph in the second and replays it in the third."""
 _WARM_UP = 11
 """PyTorch's own count before captures: cuDNN tries its algorithms in the first runs."""
 
@@ -119,9 +121,8 @@ def block(
 
 
 def compiled(reference: Reference, model: Any) -> Any:
-    """Return a model that torch.compile makes as quick as it can; what it compiled before is forgotten."""
-    reference.torch.compiler.reset()
-    return reference.torch.compile(model, mode="max-autotune")
+    """Return a model that torch.compile makes as quick as it can, in its first calls; for the shapes of these alone."""
+    return reference.torch.compile(model, mode="max-autotune", dynamic=False)
 
 
 def graphed(reference: Reference, work: Work) -> Work:
@@ -148,18 +149,21 @@ def contestants(
 ) -> tuple[list[Contestant], list[str]]:
     """Return every way in every layout that works here, warmed up, and one line for each that does not.
 
+    What torch.compile made for others before is forgotten: it remembers a few models only.
+
     Args:
         make: (layout, way) to the work.
         scrub: see Reference.clock.
     """
     found, failed = [], []
+    reference.forget_compiled()
     for way in ways:
         for layout in LAYOUTS:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # torch.compile's remarks on its own settings
                     work = make(layout, way)
-                    for _ in range(3):  # compiles
+                    for _ in range(CALLS_UNTIL_COMPILED):
                         work()
                     reference.synchronize()
             except Exception as error:  # torch.compile and captures may fail in any way; the others still compete

@@ -221,3 +221,21 @@ def test_what_gpucnn_times_is_right():
         images = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
         dx = own.pooling(spec, images, np.ones((1, 2, 2, 1), np.float32), "float32")()
         assert np.flatnonzero(own.backend.to_host(dx)).tolist() == [5, 7, 13, 15]
+
+
+@pytest.mark.parametrize(("section", "wanted"), [(step, "LeNet-5, batch 64"), (mnist, "torch.compile")])
+def test_what_was_compiled_is_forgotten_once_before_any_of_a_cases_models(section, wanted, compared, torch):
+    rows_of(section, compared, wanted)
+    called = [name for name, *_ in torch.mock_calls if name in ("compiler.reset", "compile")]
+    assert called == ["compiler.reset", "compile", "compile"]
+    assert {call.kwargs["dynamic"] for call in torch.compile.call_args_list} == {False}
+
+
+def test_the_first_run_of_a_layout_does_not_judge_it():
+    class Side:
+        seconds = [9.0, 1.0]
+
+        def run(self) -> float:
+            return self.seconds.pop(0)
+
+    assert mnist._settled(Side()) == 1.0
