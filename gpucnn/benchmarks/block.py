@@ -48,5 +48,5 @@ def _measure(conditions: Conditions, batch: int, network: Network) -> dict[str, 
     failed: list[str] = []
     if reference is not None:
         make = partial(torch_training.block, reference, network, x, dy)
-        rivals, failed = torch_training.contestants(reference, make, own.scrub)
-    return {**beside(conditions, own.block(network, x, dy), rivals), "failed": failed}
+        rivals, failed = torch_training.contestants(reference, make, own.scrub, conditions.ways)
+    return {**beside(conditions, own.block(network, x, dy), rivals, "device"), "failed": failed}

@@ -88,7 +88,7 @@ def _measure(conditions: Conditions, layer: Convolution, operation: str, precisi
             for layout in LAYOUTS:
                 theirs = reference.convolution(layer, operation, their_precision, layout, x, weight, dy)
                 rivals.append(Contestant(layout, theirs, clock))
-        row = beside(conditions, work, rivals, turn_seconds=0)
+        row = beside(conditions, work, rivals, "device", turn_seconds=0)
         if reference is not None and their_precision == "float32":
             row |= _errors(reference, layer, operation, own.backend.to_host(work()), rivals[-1].work(), (x, weight, dy))
     rates = _rates(conditions, spec, their_precision, row)

@@ -33,6 +33,7 @@ def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", "not set"),
         "torch": NOT_MEASURED if reference is None else reference.version,
         **({} if conditions.own is None else conditions.own.backend.device.facts()),
+        "ways": [way.name for way in conditions.ways],
         "pairs": conditions.repeats,
         "tiny": conditions.tiny,
     }
@@ -84,11 +85,15 @@ def text(results: Results) -> str:
     for name, section in results.items():
         rows = section["rows"]
         lines = [section["title"], *_aligned(columns(name), rows)]
-        reasons = dict.fromkeys(row["reason"] for row in rows if "reason" in row)
-        lines += [f"{NOT_MEASURED}: {reason}" for reason in reasons]
+        lines += [f"{NOT_MEASURED}: {line}" for line in dict.fromkeys(line for row in rows for line in missing(row))]
         lines += [f"{key}: {cell(value, 'number')}" for key, value in section["summary"].items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def missing(row: Mapping[str, Any]) -> list[str]:
+    """Return one line for each thing that could not be measured in a row: all of it, or some of PyTorch's ways."""
+    return [*([row["reason"]] if "reason" in row else []), *row.get("failed", ())]
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -73,10 +73,15 @@ def _measure(conditions: Conditions, network: Network, batch: int, precision: st
         if captured:
             their_memory = torch_training.peak_memory(reference, network, x, y, precision)
 
-        def make(layout: str, way: str) -> Work:
+        def make(layout: str, way: torch_training.Way) -> Work:
             return torch_training.step(reference, network, x, y, layout, way, precision)
 
-        ways = torch_training.WAYS if captured else torch_training.WAYS[:1]
+        ways = [way for way in conditions.ways if captured or way == torch_training.EAGER]
         rivals, failed = torch_training.contestants(reference, make, own.scrub, ways)
     work = own.step(network, x, y, captured=captured, precision=precision)
-    return {**beside(conditions, work, rivals), "failed": failed, "memory": memory, "their_memory": their_memory}
+    return {
+        **beside(conditions, work, rivals, "wall"),
+        "failed": failed,
+        "memory": memory,
+        "their_memory": their_memory,
+    }

@@ -17,6 +17,7 @@ from gpucnn.benchmarks.case import NOT_MEASURED
 from gpucnn.benchmarks.measure import REPEATS
 from gpucnn.benchmarks.runner import Run
 from gpucnn.benchmarks.setting import conditions_of
+from gpucnn.benchmarks.torch_training import WAYS
 
 
 def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
@@ -42,6 +43,19 @@ def _command_line(words: list[str]) -> list[str]:
     return ["gpucnn", *words] if "bench" in words[:2] else ["gpucnn", "bench", *words]
 
 
+def _ways(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """Return the names of --ways.
+
+    Raises:
+        click.BadParameter: one is unknown.
+    """
+    names = [name.strip() for name in value.split(",")]
+    unknown = [name for name in names if name not in WAYS]
+    if unknown:
+        raise click.BadParameter(f"unknown {', '.join(map(repr, unknown))}; known: {', '.join(WAYS)}")
+    return [name for name in WAYS if name in names]
+
+
 @click.command(name="bench", short_help="Measure speed beside PyTorch.")
 @click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)), metavar="[SECTIONS]...")
 @click.option(
@@ -49,6 +63,13 @@ def _command_line(words: list[str]) -> list[str]:
 )
 @click.option("--filter", "pattern", default="", help="Only cases whose name contains this.")
 @click.option("--time-budget", type=click.FloatRange(0, min_open=True), help="No case starts after so many seconds.")
+@click.option(
+    "--ways",
+    callback=_ways,
+    default=",".join(WAYS),
+    show_default=True,
+    help="How PyTorch trains in step, mnist and block: what is left out is not tried.",
+)
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Also write JSON, case by case.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="GPUCNN_DATA_DIR", help="Folder of MNIST's files, for mnist."
@@ -64,6 +85,7 @@ def command(
     repeats: int,
     pattern: str,
     time_budget: float | None,
+    ways: list[str],
     path: Path | None,
     data_dir: Path | None,
     backend: str | None,
@@ -81,7 +103,7 @@ def command(
         name for name, section in SECTIONS.items() if not section.by_name_only and (chosen or not section.needs_device)
     ]
     conditions = conditions_of(
-        chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir
+        chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir, ways=ways
     )
     facts = report.about(conditions, _command_line(sys.argv[1:]))
     run = Run(

@@ -32,8 +32,8 @@ def run(settings: Settings, outcome: Outcome) -> None:
 
     def show(section: str, row: dict[str, Any]) -> None:
         tables[section].add(*(report.cell(row.get(column.key), column.form) for column in report.columns(section)))
-        if "reason" in row:
-            outcome.note(f"{section}, {row['case']}: {row['reason']}")
+        for line in report.missing(row):
+            outcome.note(f"{section}, {row['case']}: {line}")
         found = {name: bench.results[name]["summary"] for name in sections}
         outcome.fact("summaries", found)
         outcome.fact("ceilings", conditions.ceilings.facts() if conditions.ceilings else {})

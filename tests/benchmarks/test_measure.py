@@ -72,9 +72,13 @@ def test_a_turn_is_as_many_runs_as_fill_it():
     assert runs_in_turn(contestant([], "a", 9, 0.004), 0) == 1
 
 
-def test_the_quickest_by_the_wall_is_chosen():
+def test_the_quickest_is_chosen_by_the_time_that_is_asked_for():
     log: list[str] = []
-    assert quickest([contestant(log, "a", 1, 3), contestant(log, "b", 2, 2)], turn_seconds=0).name == "b"
+    rivals = [contestant(log, "a", 1, 3), contestant(log, "b", 2, 2)]
+    assert quickest(rivals, turn_seconds=0).name == "b"
+    log.clear()
+    assert quickest(rivals, "device", turn_seconds=0).name == "a"
+    assert "".join(log).replace("1", "").replace("3", "").endswith("ab" * 10), "ten tries each, by turns"
 
 
 def test_alone_gives_medians():

@@ -141,6 +141,15 @@ def test_the_command_prints_a_table_and_writes_json(bench, tmp_path):
     assert found["about"]["gpucnn"] and found["about"]["commit"] and found["about"]["numpy"]
 
 
+def test_ways_of_pytorch_are_chosen_by_name(bench, tmp_path):
+    path = tmp_path / "found.json"
+    assert bench("--json", str(path), "--ways", "graph, eager").exit_code == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["about"]["ways"] == ["eager", "CUDA graph"]
+    result = bench("--ways", "eager,quick")
+    assert result.exit_code == 2
+    assert "unknown 'quick'; known: eager, graph, compile, compile-graph" in result.stderr
+
+
 def test_without_a_gpu_what_needs_one_is_said_and_left_out(bench, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda name: "there is no GPU")
     for name in ("cpu", "overhead"):

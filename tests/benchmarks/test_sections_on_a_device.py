@@ -11,7 +11,7 @@ from reference.conv2d import Geometry, backward_input, backward_weight, forward
 
 from gpucnn import backends
 from gpucnn.backends import use_backend
-from gpucnn.benchmarks import block, kernels, mnist, overhead, pool, step, torch_training
+from gpucnn.benchmarks import block, compare, kernels, mnist, overhead, pool, report, step, torch_training
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES
@@ -100,11 +100,11 @@ def test_precision_classes_are_kept_apart(compared, torch):
 def test_pytorch_is_tried_in_every_way(compared, torch):
     rows_of(step, compared, "LeNet-5, batch 64")
     modes = [call.kwargs["mode"] for call in torch.compile.call_args_list]
-    assert modes == ["max-autotune"] * 2
-    assert torch.cuda.CUDAGraph.call_count == 2
+    assert modes == ["max-autotune"] * 2 + ["max-autotune-no-cudagraphs"] * 2
+    assert torch.cuda.CUDAGraph.call_count == 4
     assert {call.kwargs["fused"] for call in torch.optim.Adam.call_args_list} == {True}
     captured = [call.kwargs["capturable"] for call in torch.optim.Adam.call_args_list]
-    assert captured == [False, False, False, False, True, True, False, False], "two for the memory first"
+    assert captured == [False] * 4 + [True] * 2 + [False] * 2 + [True] * 2, "two for the memory first"
 
 
 def test_an_eager_step_is_compared_with_an_eager_one(compared, torch):
@@ -127,15 +127,32 @@ def test_memory_is_the_steps_and_pytorchs_peak_beyond_what_it_held_before(compar
 def test_a_way_that_fails_is_said_and_the_others_compete(compared, torch):
     torch.compile.side_effect = RuntimeError("no\ncompiler")
     (row,) = rows_of(step, compared, "LeNet-5, batch 64").values()
-    assert row["failed"] == [f"PyTorch, torch.compile, {layout}: RuntimeError: no compiler" for layout in LAYOUTS]
+    ways = [torch_training.WAYS[name].name for name in ("compile", "compile-graph")]
+    lines = [f"PyTorch, {way}, {layout}: RuntimeError: no compiler" for way in ways for layout in LAYOUTS]
+    assert row["failed"] == report.missing(row) == lines
     assert row["wall_ratio"]["median"] > 0
+
+
+def test_a_way_of_mnist_that_fails_leaves_gpucnns_time(compared, torch):
+    torch.compile.side_effect = RuntimeError("no compiler")
+    (row,) = [case.measure() for case in mnist.cases(compared) if case.name == "beside PyTorch, torch.compile"]
+    assert row["ours_wall"] > 0 and "wall_ratio" not in row
+    assert len(row["failed"]) == 2 and row["failed"][0].endswith("no compiler")
+
+
+def test_ways_that_are_left_out_are_not_tried(compared, torch):
+    some = replace(compared, ways=(torch_training.EAGER, torch_training.WAYS["graph"]))
+    rows_of(step, some, "LeNet-5, batch 64")
+    rows_of(block, some)
+    assert len(rows_of(mnist, some)) == 2 and not torch.compile.called
+    assert torch.cuda.CUDAGraph.called
 
 
 def test_mnist_finds_the_ratio_to_eager_and_to_the_best(compared):
     found = mnist.summary(
         {
             f"beside PyTorch, {way}": {"wall_ratio": {"median": ratio}, "ours_wall": 0.01, "accuracy": 0.99}
-            for way, ratio in zip(torch_training.WAYS, (12.0, 4.0, 6.0), strict=True)
+            for way, ratio in zip(("eager", "CUDA graph", "torch.compile"), (12.0, 4.0, 6.0), strict=True)
         }
     )
     assert found == {"ratio to PyTorch eager": 12, "ratio to PyTorch's best": 4, "seconds": 0.01, "accuracy": 0.99}
@@ -223,19 +240,36 @@ def test_what_gpucnn_times_is_right():
         assert np.flatnonzero(own.backend.to_host(dx)).tolist() == [5, 7, 13, 15]
 
 
-@pytest.mark.parametrize(("section", "wanted"), [(step, "LeNet-5, batch 64"), (mnist, "torch.compile")])
+@pytest.mark.parametrize(("section", "wanted"), [(step, "LeNet-5, batch 64"), (mnist, "torch.compile in")])
 def test_what_was_compiled_is_forgotten_once_before_any_of_a_cases_models(section, wanted, compared, torch):
     rows_of(section, compared, wanted)
     called = [name for name, *_ in torch.mock_calls if name in ("compiler.reset", "compile")]
-    assert called == ["compiler.reset", "compile", "compile"]
+    assert called == ["compiler.reset", *["compile"] * (4 if section is step else 2)]
     assert {call.kwargs["dynamic"] for call in torch.compile.call_args_list} == {False}
 
 
-def test_the_first_run_of_a_layout_does_not_judge_it():
+def test_the_second_run_of_a_layout_judges_it():
     class Side:
-        seconds = [9.0, 1.0]
+        def __init__(self, *seconds: float) -> None:
+            self.seconds = list(seconds)
+
+        def start(self, seed: int) -> None:
+            pass
 
         def run(self) -> float:
             return self.seconds.pop(0)
 
-    assert mnist._settled(Side()) == 1.0
+        def accuracy(self, test: Any) -> float:
+            return 0.5
+
+    sides = dict(zip(LAYOUTS, (Side(1.0, 4.0), Side(9.0, 2.0)), strict=True))
+    rival, failed = mnist._quicker(sides.__getitem__, torch_training.EAGER, (np.zeros(0), np.zeros(0)))
+    assert rival is not None and (rival.layout, rival.seconds) == (LAYOUTS[1], 2.0) and not failed
+
+
+@pytest.mark.parametrize("section", [block, kernels, pool, step], ids=lambda section: section.__name__)
+def test_the_rival_is_chosen_by_the_time_whose_ratio_is_summed_up(section, compared, monkeypatch):
+    judges: list[str] = []
+    monkeypatch.setattr(compare, "quickest", lambda rivals, by, **_: judges.append(by) or rivals[0])
+    rows_of(section, compared, {**SOME, step: "batch 64"}.get(section, ""))
+    assert set(judges) == {"wall" if section is step else "device"}
