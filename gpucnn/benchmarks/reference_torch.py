@@ -187,10 +187,10 @@ class Reference:
         return work
 
     def product(self, size: int, precision: str) -> Work:
-        """Return a product of two square matrices."""
+        """Return a product of two square matrices of random values, whose bits switch as those of real data do."""
         torch = self.torch
         dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
-        a, b = (torch.ones((size, size), dtype=dtype, device=self.device) for _ in range(2))
+        a, b = (torch.randn((size, size), device=self.device).to(dtype) for _ in range(2))
 
         def work() -> Any:
             with self.precision(precision):

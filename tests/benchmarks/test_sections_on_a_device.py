@@ -11,17 +11,21 @@ from reference.conv2d import Geometry, backward_input, backward_weight, forward
 
 from gpucnn import backends
 from gpucnn.backends import use_backend
+from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks import block, compare, kernels, mnist, overhead, pool, report, step, torch_training
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.layers import CONVOLUTIONS, PASSES
 from gpucnn.benchmarks.networks import LENET5, RECORD
-from gpucnn.benchmarks.own import PRECISIONS, Own
+from gpucnn.benchmarks.own import PRECISIONS, SCRUB_BYTES, Own
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference
+from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
+from gpucnn.limits import limits_of
 from gpucnn.model import step_memory
 from gpucnn.optimizers import Adam
 from gpucnn.specs import Pool2dSpec
+from gpucnn.specs.base import MAX_ELEMENTS
 
 EMULATED = backends.available("emulated")
 SOME = {kernels: "C128"}
@@ -62,6 +66,20 @@ def test_without_pytorch_gpucnn_is_timed_alone(section, idle):
         assert row["ours_wall"] > 0 and "wall_ratio" not in row
     found = section.summary(rows)
     assert all(value is None for name, value in found.items() if "copy" not in name and "PyTorch" in name)
+
+
+def test_scrubbing_reads_all_and_writes_next_to_nothing():
+    device = NullDevice(limits_of(90))
+    own = Own(KernelBackend(device), 1 << 20)
+    with device.allocation_log() as log:
+        own.scrub()
+    assert not log.requests, "it takes no memory"
+    device.launches.clear()
+    own.scrub()
+    ((_, entry),) = device.launches
+    assert entry == "reduce_forward_direct"
+    assert own._rows.outer * own._rows.length == (1 << 20) // 4 and own._sums.size == 64
+    assert SCRUB_BYTES / 4.8e12 > 250e-6 and SCRUB_BYTES // 4 < MAX_ELEMENTS
 
 
 def test_kernels_have_every_row_and_precision(compared):
@@ -203,6 +221,16 @@ def test_ceilings_are_measured_once(idle):
     first = idle.ceilings.bytes_per_second(), idle.ceilings.flops("float32")
     assert first == (idle.ceilings.bytes_per_second(), idle.ceilings.flops("float32"))
     assert idle.ceilings.facts() == {"copy": first[0], "float32": first[1]}
+
+
+def test_products_for_the_ceilings_are_of_random_values(idle, torch, monkeypatch):
+    Reference("cuda").product(4, "bfloat16")
+    assert torch.randn.call_count == 2 and not torch.ones.called
+    hosts: list[np.ndarray] = []
+    own = Own(KernelBackend(NullDevice(limits_of(90))), 64)
+    monkeypatch.setattr(own.backend, "from_host", lambda host: hosts.append(host) or host)
+    own.product(4, "bfloat16")
+    assert [len(np.unique(host)) > 8 for host in hosts] == [True, True]
 
 
 def test_overhead_counts_launches(idle):
