@@ -20,6 +20,8 @@ TURN_SECONDS = 0.02
 """One turn of a contestant lasts about this long, where it may take several runs."""
 TRIES = 10
 """Turns in which rivals are told apart, of each."""
+QUEUED = 50
+"""Runs that an EnqueueClock leaves to the device before it waits; a GPU's queue takes about a thousand launches."""
 Judge = Literal["device", "wall"]
 """Which of a run's Seconds decides."""
 _WARM_UP = 3
@@ -51,6 +53,30 @@ class ProcessorClock:
             work()
         used = time.thread_time() - used
         return Seconds(used / runs, (time.perf_counter() - begin) / runs)
+
+
+class EnqueueClock:
+    """The clock for what Python does to enqueue work: the calling thread's processor time, with an idle device.
+
+    After every few runs it waits, untimed, until the device is done: a launch into a full queue waits for room in it,
+    and would be timed with that.
+
+    Args:
+        synchronize: waits for all work.
+    """
+
+    def __init__(self, synchronize: Callable[[], None]) -> None:
+        self._synchronize = synchronize
+
+    def __call__(self, work: Callable[[], object], runs: int) -> Seconds:
+        inner, used, wall = ProcessorClock(), 0.0, 0.0
+        for begin in range(0, runs, QUEUED):
+            count = min(QUEUED, runs - begin)
+            self._synchronize()
+            found = inner(work, count)
+            used, wall = used + count * found.device, wall + count * found.wall
+        self._synchronize()
+        return Seconds(used / runs, wall / runs)
 
 
 class DeviceClock:

@@ -26,6 +26,8 @@ from gpucnn.limits import limits_of
 class IdleDevice(NullDevice):
     """Launches nothing; what it captures replays to nothing, and its timer is the wall's clock."""
 
+    host_memory = False  # as a GPU
+
     def capture(self, step: Callable[[], Any], *arguments: Any, repeat: int = 1, **options: Any) -> tuple[Any, Any]:
         for _ in range(repeat):
             result = step()

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from gpucnn.benchmarks.measure import (
+    QUEUED,
     Contestant,
     DeviceClock,
+    EnqueueClock,
     ProcessorClock,
     Seconds,
     alone,
@@ -90,6 +92,13 @@ def test_the_processor_clock_divides_by_the_runs():
     found = ProcessorClock()(lambda: calls.append(sum(range(20000))), 10)
     assert len(calls) == 10
     assert 0 < found.device < 0.1 and 0 < found.wall < 0.1
+
+
+def test_the_enqueue_clock_never_lets_the_queue_fill():
+    log: list[str] = []
+    found = EnqueueClock(lambda: log.append("wait"))(lambda: log.append("work"), 2 * QUEUED + 1)
+    assert "".join(line[0] + line[2] for line in log) == ("wi" + "wr" * QUEUED) * 2 + "wi" + "wr" + "wi"
+    assert found.device >= 0 and found.wall > 0
 
 
 def test_the_device_clock_scrubs_before_each_of_its_two_turns():

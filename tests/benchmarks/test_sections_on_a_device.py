@@ -246,6 +246,12 @@ def test_a_replay_needs_a_device(idle):
         rows_of(overhead, replace(idle, own=None), "replayed")
 
 
+def test_a_replay_on_the_cpu_is_not_taken_for_pythons(idle):
+    own = Own(KernelBackend(NullDevice(limits_of(90))), 64)
+    with pytest.raises(DeviceError, match="a replay on this device computes in the calling thread"):
+        rows_of(overhead, replace(idle, own=own), "replayed")
+
+
 @pytest.mark.skipif(EMULATED is not None, reason=f"emulated: {EMULATED}")
 def test_what_gpucnn_times_is_right():
     layer = replace(CONVOLUTIONS[4], n=1, c=3, k=4, image=5)
