@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn import dtypes, optimizers
+from gpucnn import optimizers
 from gpucnn.autograd import tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
@@ -17,7 +17,7 @@ from gpucnn.benchmarks.networks import Network
 from gpucnn.errors import DeviceError
 from gpucnn.generator import seed
 from gpucnn.model import Sequential, step_memory
-from gpucnn.specs import Conv2dSpec, MatmulSpec, Pool2dSpec, ReduceSpec
+from gpucnn.specs import CastSpec, Conv2dSpec, MatmulSpec, Pool2dSpec, ReduceSpec
 from gpucnn.training.captured_step import Recording
 
 SCRUB_BYTES = 5 << 28
@@ -28,10 +28,11 @@ _SCRUB_ROW = 4096
 _CALLS_UNTIL_REPLAY = 4
 """Compiles, records, captures, replays."""
 
-PRECISIONS = ("bfloat16", "float32", "tf32", "float16")
-"""Classes that are compared like with like: storage type, or how float32 operands enter products."""
 SPLIT = "3xtf32"
 """float32, its operands split so that tensor cores keep its accuracy: beside what PyTorch makes of strict float32."""
+PRECISIONS = ("bfloat16", "float32", SPLIT, "tf32", "float16")
+"""Classes that are compared like with like: storage type, or how float32 operands enter products; those of goals first.
+"""
 
 Work = Callable[[], Any]
 
@@ -78,20 +79,28 @@ class Own:
         self.backend.reduce_forward(self._scrubbed, self._rows, out=self._sums)
 
     def array(self, host: np.ndarray, precision: str) -> Any:
-        """Return a host array's values on the device, in a precision class's dtype."""
-        return self.backend.from_host(host.astype(dtypes.numpy_dtype(storage(precision))))
+        """Return a float32 host array's values on the device, there rounded to a precision class's dtype."""
+        values, dtype = self.backend.from_host(host), storage(precision)
+        return (
+            values if dtype == "float32" else self.backend.cast_forward(values, CastSpec("float32", host.size, dtype))
+        )
 
     def convolution(
-        self, layer: Convolution, operation: str, precision: str, x: np.ndarray, weight: np.ndarray, dy: np.ndarray
+        self, layer: Convolution, operation: str, precision: str, images: Any, filters: Any, gradient: Any
     ) -> Work:
-        """Return one pass of a convolution, a name of layers.PASSES; it returns its output.
+        """Return one pass of a convolution; it returns its output.
+
+        Args:
+            layer: the sizes.
+            operation: a name of layers.PASSES.
+            precision: the class.
+            images, filters, gradient: arrays of the device, in the class's dtype.
 
         Raises:
             DeviceError: there is no kernel for it.
         """
         backend = self.backend
         spec, algorithm = convolution_spec(layer, precision)
-        images, filters, gradient = (self.array(host, precision) for host in (x, weight, dy))
         known = backend.algorithms(f"conv2d_{operation}", spec)
         if not any(algorithm in (None, name.split("/", 1)[0]) for name in known):
             raise DeviceError(f"no kernel computes conv2d_{operation} in {precision} on this device")

@@ -61,7 +61,9 @@ def _ways(context: click.Context, parameter: click.Parameter, value: str) -> lis
 @click.option(
     "--repeats", type=click.IntRange(1), default=REPEATS, show_default=True, help="Pairs of a comparison, at least."
 )
-@click.option("--filter", "pattern", default="", help="Only cases whose name contains this.")
+@click.option(
+    "--filter", "patterns", multiple=True, help="Only cases whose name contains this; given several times, any of them."
+)
 @click.option("--time-budget", type=click.FloatRange(0, min_open=True), help="No case starts after so many seconds.")
 @click.option(
     "--ways",
@@ -83,7 +85,7 @@ def _ways(context: click.Context, parameter: click.Parameter, value: str) -> lis
 def command(
     sections: tuple[str, ...],
     repeats: int,
-    pattern: str,
+    patterns: tuple[str, ...],
     time_budget: float | None,
     ways: list[str],
     path: Path | None,
@@ -109,7 +111,7 @@ def command(
     run = Run(
         wanted,
         conditions,
-        pattern=pattern,
+        patterns=patterns,
         seconds=math.inf if time_budget is None else time_budget,
         store=lambda results: None if path is None else report.write(path, facts, conditions, results),
     )

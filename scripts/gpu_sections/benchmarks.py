@@ -21,10 +21,10 @@ def run(settings: Settings, outcome: Outcome) -> None:
     from gpucnn.benchmarks.setting import conditions_of
 
     backend = settings.activate()
-    sections, pattern, repeats = (("step",), "batch 64", 1) if settings.tiny else (_SECTIONS, "", REPEATS)
+    sections, patterns, repeats = (("step",), ("batch 64",), 1) if settings.tiny else (_SECTIONS, (), REPEATS)
     conditions = conditions_of(backend, sections, repeats=repeats, say=outcome.note, tiny=settings.tiny)
     seconds = math.inf if settings.seconds is None else _SHARE * settings.seconds
-    bench = Run(sections, conditions, pattern=pattern, seconds=seconds)
+    bench = Run(sections, conditions, patterns=patterns, seconds=seconds)
     tables = {}
     for name in sections:
         title = bench.results[name]["title"] + (" (EMULATED on the CPU: no GPU figures)" if settings.tiny else "")

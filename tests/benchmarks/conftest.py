@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
-import numpy as np
 import pytest
 
 from gpucnn.backends import use_backend
@@ -18,7 +17,6 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.own import Own
-from gpucnn.benchmarks.reference_torch import Reference
 from gpucnn.devices.null import NullDevice
 from gpucnn.limits import limits_of
 
@@ -48,7 +46,6 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     fake.cuda.max_memory_allocated.return_value = 2**30
     fake.cuda.Event.return_value.elapsed_time.return_value = 2.0
     monkeypatch.setitem(sys.modules, "torch", fake)
-    monkeypatch.setattr(Reference, "host", lambda self, images: np.ones((), np.float64))
     return fake
 
 

@@ -83,9 +83,16 @@ def test_no_case_starts_after_the_time(section):
 
 def test_the_filter_chooses_cases(section):
     section(("one", good), ("Two", good))
-    assert Run(["trial"], Conditions(), pattern="tw").cases == 1
-    with pytest.raises(ValueError, match="no case of trial has 'three' in its name"):
-        Run(["trial"], Conditions(), pattern="three")
+    assert Run(["trial"], Conditions(), patterns=["tw"]).cases == 1
+    assert Run(["trial"], Conditions(), patterns=["tw", "ONE", "three"]).cases == 2
+    with pytest.raises(ValueError, match="no case of trial has 'three' or 'four' in its name"):
+        Run(["trial"], Conditions(), patterns=["three", "four"])
+
+
+def test_the_command_takes_several_filters(bench):
+    cases = (("one", good), ("two", good), ("three", good))
+    found = bench("--filter", "one", "--filter", "thr", cases=cases).stdout
+    assert "one " in found and "three " in found and "two" not in found
 
 
 def test_tables_are_aligned_and_say_what_was_not_measured(section):
