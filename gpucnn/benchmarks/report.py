@@ -19,13 +19,19 @@ from gpucnn.benchmarks.case import NOT_MEASURED, Column, Conditions
 from gpucnn.benchmarks.runner import Results
 
 
-def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
-    """Return what the figures are measured on and with: machine, versions, commit, command."""
+def about(conditions: Conditions, command: Sequence[str], commit: str | None = None) -> dict[str, Any]:
+    """Return what the figures are measured on and with: machine, versions, commit, command.
+
+    Args:
+        conditions: of the run.
+        command: its words.
+        commit: as the user says it; it counts where git does not tell.
+    """
     reference = conditions.reference or conditions.cpu_reference
     return {
         "command": " ".join(command),
         "gpucnn": __version__,
-        "commit": _commit(),
+        "commit": _commit(commit),
         "processor": f"{_processor()}, {os.cpu_count()} logical processors",
         "platform": f"{sys.platform} {platform.machine()}",
         "python": platform.python_version(),
@@ -47,11 +53,11 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _commit() -> str:
-    """Return the checkout's commit, with "changed" behind it where the tree differs; a copy or a wheel has none."""
+def _commit(told: str | None) -> str:
+    """Return the checkout's commit, with "changed" behind it where the tree differs; of a copy or wheel, the one told."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return "unknown, not a git checkout"
+        return told or "unknown, not a git checkout"
     try:
         commit, changed = (
             subprocess.run(
@@ -60,7 +66,7 @@ def _commit() -> str:
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "gpucnn", "kernels"])
         )
     except (OSError, subprocess.SubprocessError):
-        return "unknown, git does not answer"
+        return told or "unknown, git does not answer"
     return f"{commit} changed" if changed else commit
 
 

@@ -81,6 +81,7 @@ def _ways(context: click.Context, parameter: click.Parameter, value: str) -> lis
     type=click.Choice(["cuda", "emulated"]),
     help="Where the kernels run; emulated tries the benchmark without a GPU, at tiny sizes.  [default: cuda]",
 )
+@click.option("--commit", help="Name of the version, where the tree is a copy without .git.")
 @click.option("--tiny", is_flag=True, help="Sizes cut down, to try the benchmark; the figures mean nothing.")
 def command(
     sections: tuple[str, ...],
@@ -91,6 +92,7 @@ def command(
     path: Path | None,
     data_dir: Path | None,
     backend: str | None,
+    commit: str | None,
     tiny: bool,
 ) -> None:
     """Measure SECTIONS beside PyTorch in this process and print tables of times and ratios.
@@ -107,7 +109,7 @@ def command(
     conditions = conditions_of(
         chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir, ways=ways
     )
-    facts = report.about(conditions, _command_line(sys.argv[1:]))
+    facts = report.about(conditions, _command_line(sys.argv[1:]), commit)
     run = Run(
         wanted,
         conditions,

@@ -203,9 +203,17 @@ def test_an_interrupted_command_shows_what_it_has(bench, tmp_path):
 
 def test_a_commit_is_known_in_a_checkout_only(monkeypatch, tmp_path):
     monkeypatch.setattr(report, "__file__", str(tmp_path / "gpucnn" / "benchmarks" / "report.py"))
-    assert report._commit() == "unknown, not a git checkout"
+    assert report._commit(None) == "unknown, not a git checkout"
+    assert report._commit("5eed") == "5eed"
     (tmp_path / ".git").mkdir()
-    assert report._commit() == "unknown, git does not answer"
+    assert report._commit(None) == "unknown, git does not answer"
+
+
+def test_the_user_tells_the_commit_of_a_copy(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "gpucnn" / "benchmarks" / "report.py"))
+    path = tmp_path / "found.json"
+    assert bench("--json", str(path), "--commit", "5eed").exit_code == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["about"]["commit"] == "5eed"
 
 
 def test_the_script_runs_from_a_checkout(tmp_path):
