@@ -35,6 +35,9 @@ COLUMNS = (
     Column("error", "error", "number"),
     Column("their_error", "PyTorch's error", "number"),
 )
+SPLIT_ERROR = "3xtf32, error to float32's, largest"
+STRICT_ERROR = "float32, error to PyTorch's, largest"
+"""Of the summary: quotients of the dense layers' errors."""
 _KINDS = ("dense", "depthwise", "first", "other")
 
 
@@ -80,8 +83,8 @@ def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
         return [rows.get(name, {}).get(key) for name in names[f"dense, {precision}"]]
 
     strict = errors("float32", "error")
-    found["3xtf32, error to float32's, largest"] = _largest_quotient(errors(SPLIT, "error"), strict)
-    found["float32, error to PyTorch's, largest"] = _largest_quotient(strict, errors("float32", "their_error"))
+    found[SPLIT_ERROR] = _largest_quotient(errors(SPLIT, "error"), strict)
+    found[STRICT_ERROR] = _largest_quotient(strict, errors("float32", "their_error"))
     return found
 
 
