@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -190,9 +191,15 @@ class Own:
         return self.captured(step) if captured else step
 
     def step_memory(self, network: Network, batch: int, precision: str = "float32") -> int:
-        """Return the bytes of device memory that a captured training step with Adam takes."""
+        """Return the bytes of device memory that a captured training step with Adam takes as planned, untuned."""
         model = self.model(network, optimizers.Adam(1e-3), precision=precision)
         return step_memory(model, batch, capability=self.backend.device.limits.capability).total
+
+    def used_bytes(self) -> int | None:
+        """Return the bytes of device memory in use when all work is done; None on a device in host memory."""
+        self.backend.synchronize()
+        gc.collect()
+        return self.backend.device.used_bytes()
 
     def captured(self, work: Work) -> Work:
         """Return work that is replayed from a graph of one run."""

@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def _commit(told: str | None) -> str:
-    """Return the checkout's commit, with "changed" behind it where the tree differs; a copy or wheel has the one told."""
+    """Return the checkout's commit, with "changed" behind it where the tree differs; without git, the one told."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return told or "unknown, not a git checkout"

@@ -173,7 +173,7 @@ def test_an_eager_step_is_compared_with_an_eager_one(compared, torch):
     assert row["theirs_way"].startswith("eager") and not torch.compile.called
 
 
-def test_memory_is_the_steps_and_pytorchs_peak_beyond_what_it_held_before(compared, torch):
+def test_memory_is_what_a_step_holds_and_pytorchs_peak_beyond_what_it_held_before(compared, torch):
     name = "LeNet-5, batch 64, float32, captured"
     (row,) = rows_of(step, compared, name).values()
     assert row["their_memory"] == 2**30 - 2**20
@@ -181,8 +181,17 @@ def test_memory_is_the_steps_and_pytorchs_peak_beyond_what_it_held_before(compar
     with use_backend("numpy"):
         model = network.build()
         model.compile(Adam())
-    assert row["memory"] == step_memory(model, 1).total > 2 * 4 * sum(p.size for p in model.parameters())
-    assert step.summary({name: row})[f"{name}, memory, to PyTorch"] == row["their_memory"] / row["memory"]
+    assert row["planned"] == step_memory(model, 1).total > 2 * 4 * sum(p.size for p in model.parameters())
+    assert row["memory"] == 512
+    assert step.summary({name: row})[f"{name}, memory, to PyTorch"] == row["their_memory"] / 512
+
+
+def test_memory_is_planned_only_where_nobody_counts(compared, monkeypatch):
+    monkeypatch.setattr(Own, "used_bytes", lambda self: None)
+    name = "LeNet-5, batch 64, float32, captured"
+    (row,) = rows_of(step, compared, name).values()
+    assert row["planned"] > 0 and row["memory"] is None
+    assert step.summary({name: row})[f"{name}, memory, to PyTorch"] is None
 
 
 def test_a_way_that_fails_is_said_and_the_others_compete(compared, torch):
