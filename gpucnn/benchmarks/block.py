@@ -15,7 +15,10 @@ from gpucnn.benchmarks.compare import beside, mean_and_least
 from gpucnn.benchmarks.measure import Contestant
 from gpucnn.benchmarks.networks import Conv, Network, Pool, Relu
 
-TITLE = "First block, forward and backward, strict float32; gpucnn as a CUDA graph, PyTorch in its quickest way"
+TITLE = (
+    "First block, forward and backward, strict float32; gpucnn as a CUDA graph, PyTorch in its quickest way; "
+    "in turns of 20 ms, before each of which the L2 cache is scrubbed"
+)
 COLUMNS = (Column("case", "what"), *COMPARED)
 BLOCKS = (
     (256, Network("C1 K24 5x5 28²", (28, 28, 1), (Conv(24, 5), Relu(), Pool()), classes=0)),
@@ -48,5 +51,5 @@ def _measure(conditions: Conditions, batch: int, network: Network) -> dict[str, 
     failed: list[str] = []
     if reference is not None:
         make = partial(torch_training.block, reference, network, x, dy)
-        rivals, failed = torch_training.contestants(reference, make, own.scrub)
-    return {**beside(conditions, own.block(network, x, dy), rivals), "failed": failed}
+        rivals, failed = torch_training.contestants(reference, make, own.scrub, conditions.ways)
+    return {**beside(conditions, own.block(network, x, dy), rivals, "device"), "failed": failed}

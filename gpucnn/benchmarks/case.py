@@ -11,6 +11,7 @@ from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.measure import REPEATS, TURN_SECONDS
 from gpucnn.benchmarks.own import Own
 from gpucnn.benchmarks.reference_torch import Reference
+from gpucnn.benchmarks.torch_training import WAYS, Way
 from gpucnn.errors import DeviceError
 
 NOT_MEASURED = "not measured"
@@ -58,6 +59,8 @@ class Conditions:
         turn_seconds: how long a turn of runs lasts at least.
         tiny: sizes cut down, to try the code where no figure counts.
         data_dir: folder of the MNIST files; None for GPUCNN_DATA_DIR.
+        ceilings: of this device, or None.
+        ways: how PyTorch trains; those that are left out are not tried.
     """
 
     own: Own | None = None
@@ -68,6 +71,7 @@ class Conditions:
     tiny: bool = False
     data_dir: Path | None = None
     ceilings: Ceilings | None = None
+    ways: tuple[Way, ...] = tuple(WAYS.values())
 
     @property
     def device(self) -> Own:

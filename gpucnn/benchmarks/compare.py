@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpucnn.benchmarks.case import Column, Conditions
-from gpucnn.benchmarks.measure import Contestant, Seconds, alone, geometric_mean, interleave, quickest
+from gpucnn.benchmarks.measure import Contestant, Judge, Seconds, alone, geometric_mean, interleave, quickest
 
 COLUMNS = (
     Column("ours", "gpucnn, device", "seconds"),
@@ -21,19 +21,25 @@ COLUMNS = (
 
 
 def beside(
-    conditions: Conditions, work: Callable[[], Any], rivals: Sequence[Contestant], *, turn_seconds: float | None = None
+    conditions: Conditions,
+    work: Callable[[], Any],
+    rivals: Sequence[Contestant],
+    by: Judge,
+    *,
+    turn_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Time gpucnn's work beside the quickest rival.
 
     Args:
         rivals: PyTorch's ways; with none, gpucnn is timed alone.
+        by: the time that makes a rival the quickest: the one whose ratio the section sums up.
         turn_seconds: how long a turn lasts at least; None as the conditions say, 0 for turns of one run.
     """
     turn = conditions.turn_seconds if turn_seconds is None else turn_seconds
     ours = Contestant("gpucnn", work, conditions.device.clock)
     if not rivals:
         return _times("ours", alone(ours, conditions.repeats, turn_seconds=turn))
-    best = quickest(rivals, turn_seconds=turn)
+    best = quickest(rivals, by, turn_seconds=turn)
     found = interleave(ours, best, conditions.repeats, turn_seconds=turn)
     return {
         **_times("ours", found.ours),

@@ -17,10 +17,11 @@ from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks.case import Case, Column, Conditions
 from gpucnn.benchmarks.layers import CONVOLUTIONS
-from gpucnn.benchmarks.measure import Contestant, ProcessorClock, alone
+from gpucnn.benchmarks.measure import Contestant, EnqueueClock, ProcessorClock, alone
 from gpucnn.benchmarks.networks import LENET5
 from gpucnn.devices.launch_guard import GuardedKernel
 from gpucnn.devices.null import NullDevice
+from gpucnn.errors import DeviceError
 from gpucnn.limits import limits_of
 from gpucnn.specs import ActivationSpec
 
@@ -129,9 +130,11 @@ def _eager_step(conditions: Conditions) -> dict[str, Any]:
 
 
 def _replayed_step(conditions: Conditions) -> dict[str, Any]:
+    own = conditions.device
+    if own.backend.host_memory:
+        raise DeviceError("a replay on this device computes in the calling thread: it is not only Python")
     x = np.zeros((1 if conditions.tiny else 128, *LENET5.image), np.float32)
-    work = conditions.device.step(LENET5, x, np.zeros(len(x), np.int32), captured=True)
-    contestant = Contestant("", work, ProcessorClock())
+    work = own.step(LENET5, x, np.zeros(len(x), np.int32), captured=True)
+    contestant = Contestant("", work, EnqueueClock(own.backend.synchronize))
     seconds = alone(contestant, conditions.repeats, turn_seconds=conditions.turn_seconds).device
-    conditions.device.backend.synchronize()
     return {"launches": 1, "call": seconds, "launch": seconds}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gpucnn import dtypes, optimizers
+from gpucnn import optimizers
 from gpucnn.autograd import tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
@@ -17,18 +18,22 @@ from gpucnn.benchmarks.networks import Network
 from gpucnn.errors import DeviceError
 from gpucnn.generator import seed
 from gpucnn.model import Sequential, step_memory
-from gpucnn.specs import ArraySpec, Conv2dSpec, MatmulSpec, Pool2dSpec
+from gpucnn.specs import CastSpec, Conv2dSpec, MatmulSpec, Pool2dSpec, ReduceSpec
 from gpucnn.training.captured_step import Recording
 
-SCRUB_BYTES = 1 << 28
-"""Written before each turn: several times the L2 cache of any GPU, and long enough to hide Python's enqueueing."""
+SCRUB_BYTES = 5 << 28
+"""Read before each turn: many times the L2 cache of any GPU, and long enough to hide Python's enqueueing, some 50 µs:
+an H200, at its data sheet's 4.8 TB/s, takes 280 µs."""
+_SCRUB_ROW = 4096
+"""Floats that one block of the scrubbing adds."""
 _CALLS_UNTIL_REPLAY = 4
 """Compiles, records, captures, replays."""
 
-PRECISIONS = ("bfloat16", "float32", "tf32", "float16")
-"""Classes that are compared like with like: storage type, or how float32 operands enter products."""
 SPLIT = "3xtf32"
 """float32, its operands split so that tensor cores keep its accuracy: beside what PyTorch makes of strict float32."""
+PRECISIONS = ("bfloat16", "float32", SPLIT, "tf32", "float16")
+"""Classes that are compared like with like: storage type, or how float32 operands enter products; those of goals first.
+"""
 
 Work = Callable[[], Any]
 
@@ -63,28 +68,40 @@ class Own:
 
     def __init__(self, backend: KernelBackend, scrub_bytes: int = SCRUB_BYTES) -> None:
         self.backend = backend
-        self._scrubbed = backend.empty((scrub_bytes // 4,), "float32")
+        length = min(scrub_bytes // 4, _SCRUB_ROW)
+        self._rows = ReduceSpec("sum", scrub_bytes // (4 * length), length, 1, "float32")
+        self._scrubbed = backend.zeros((self._rows.outer * length,), "float32")
+        self._sums = backend.empty((self._rows.outer, 1), self._rows.acc_dtype)
         self.clock = DeviceClock(backend.device.timer, backend.device.synchronize, self.scrub)
 
     def scrub(self) -> None:
-        """Drive everything else out of the device's cache."""
-        self.backend.fill_forward(0.0, ArraySpec(self._scrubbed.size, "float32"), out=self._scrubbed)
+        """Drive everything else out of the device's cache; by reading, for what is written there is still to be brought
+        to memory when the timed work runs."""
+        self.backend.reduce_forward(self._scrubbed, self._rows, out=self._sums)
 
     def array(self, host: np.ndarray, precision: str) -> Any:
-        """Return a host array's values on the device, in a precision class's dtype."""
-        return self.backend.from_host(host.astype(dtypes.numpy_dtype(storage(precision))))
+        """Return a float32 host array's values on the device, there rounded to a precision class's dtype."""
+        values, dtype = self.backend.from_host(host), storage(precision)
+        return (
+            values if dtype == "float32" else self.backend.cast_forward(values, CastSpec("float32", host.size, dtype))
+        )
 
     def convolution(
-        self, layer: Convolution, operation: str, precision: str, x: np.ndarray, weight: np.ndarray, dy: np.ndarray
+        self, layer: Convolution, operation: str, precision: str, images: Any, filters: Any, gradient: Any
     ) -> Work:
-        """Return one pass of a convolution, a name of layers.PASSES; it returns its output.
+        """Return one pass of a convolution; it returns its output.
+
+        Args:
+            layer: the sizes.
+            operation: a name of layers.PASSES.
+            precision: the class.
+            images, filters, gradient: arrays of the device, in the class's dtype.
 
         Raises:
             DeviceError: there is no kernel for it.
         """
         backend = self.backend
         spec, algorithm = convolution_spec(layer, precision)
-        images, filters, gradient = (self.array(host, precision) for host in (x, weight, dy))
         known = backend.algorithms(f"conv2d_{operation}", spec)
         if not any(algorithm in (None, name.split("/", 1)[0]) for name in known):
             raise DeviceError(f"no kernel computes conv2d_{operation} in {precision} on this device")
@@ -109,14 +126,15 @@ class Own:
         )
 
     def product(self, size: int, precision: str) -> Work:
-        """Return a product of two square matrices."""
+        """Return a product of two square matrices of random values, whose bits switch as those of real data do."""
         spec = MatmulSpec.of(
             (size, size),
             (size, size),
             storage(precision),
             precision="tf32" if precision == "tf32" else "float32",
         )
-        a, b = (self.array(np.ones((size, size), np.float32), precision) for _ in range(2))
+        rng = np.random.default_rng(0)
+        a, b = (self.array(rng.standard_normal((size, size), np.float32), precision) for _ in range(2))
         y = self.backend.empty((size, size), spec.dtype)
         return lambda: self.backend.matmul_forward(a, b, None, spec, out=y)
 
@@ -173,9 +191,15 @@ class Own:
         return self.captured(step) if captured else step
 
     def step_memory(self, network: Network, batch: int, precision: str = "float32") -> int:
-        """Return the bytes of device memory that a captured training step with Adam takes."""
+        """Return the bytes of device memory that a captured training step with Adam takes as planned, untuned."""
         model = self.model(network, optimizers.Adam(1e-3), precision=precision)
         return step_memory(model, batch, capability=self.backend.device.limits.capability).total
+
+    def used_bytes(self) -> int | None:
+        """Return the bytes of device memory in use when all work is done; None on a device in host memory."""
+        self.backend.synchronize()
+        gc.collect()
+        return self.backend.device.used_bytes()
 
     def captured(self, work: Work) -> Work:
         """Return work that is replayed from a graph of one run."""

@@ -80,7 +80,7 @@ def _measure(conditions: Conditions, index: int, precision: str) -> dict[str, An
     if reference is not None:
         clock = reference.clock(own.scrub)
         rivals = [Contestant(way, reference.pooling(spec, x, dy, precision, way), clock) for way in LAYOUTS]
-    row = beside(conditions, own.pooling(spec, x, dy, precision), rivals, turn_seconds=0)
+    row = beside(conditions, own.pooling(spec, x, dy, precision), rivals, "device", turn_seconds=0)
     traffic = 2 * spec.bytes / row["ours"]
     if conditions.ceilings is not None:
         row |= {"gigabytes": traffic / 1e9, "of_copy": traffic / conditions.ceilings.bytes_per_second()}

@@ -70,6 +70,10 @@ class Reference:
         finally:
             self.torch.set_num_threads(before)
 
+    def forget_compiled(self) -> None:
+        """Drop what torch.compile has made so far: a model compiled before is compiled again when it is called."""
+        self.torch.compiler.reset()
+
     # -- time ---------------------------------------------------------------------------------------------------------
     def clock(self, scrub: Callable[[], object]) -> Clock:
         """Return the clock of this device; on a GPU `scrub` runs before each turn."""
@@ -102,33 +106,38 @@ class Reference:
 
     def images(self, host: np.ndarray, layout: str, precision: str = "float32") -> Any:
         """Return images or filters whose channels stand last on the host, in a memory layout and precision class."""
-        dtype = self.torch.float32 if precision == "tf32" else getattr(self.torch, precision)
-        first = self.torch.from_numpy(np.ascontiguousarray(host.transpose(0, 3, 1, 2)))
-        return first.to(self.device, dtype).contiguous(memory_format=self.format(layout))
+        torch = self.torch
+        dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
+        values = torch.from_numpy(np.ascontiguousarray(host)).to(self.device).permute(0, 3, 1, 2)
+        # A tensor of its own: with one channel the permuted one counts as either layout, and cuDNN would take the last.
+        found = torch.empty(values.shape, dtype=dtype, device=self.device, memory_format=self.format(layout))
+        return found.copy_(values)
 
     def labels(self, host: np.ndarray) -> Any:
         """Return class numbers (N,)."""
         return self.torch.from_numpy(host.astype(np.int64)).to(self.device)
 
-    def host(self, images: Any) -> np.ndarray:
-        """Return images or filters as float64 with their channels last."""
-        values: np.ndarray = images.detach().to("cpu", self.torch.float64).numpy()
-        return np.moveaxis(values, 1, 3)
+    def error(self, found: Any, exact: Any) -> float:
+        """Return the largest difference of a tensor from a float64 one, as a fraction of the latter's largest value."""
+        return float((found.to(self.torch.float64) - exact).abs().max() / exact.abs().max())
 
     # -- single operations --------------------------------------------------------------------------------------------
     def convolution(
         self,
         layer: Convolution,
         operation: str,
-        precision: str,
-        layout: str,
-        x: np.ndarray,
-        weight: np.ndarray,
-        dy: np.ndarray,
+        images: Any,
+        filters: Any,
+        gradient: Any,
     ) -> Work:
-        """Return one pass of a convolution, a name of layers.PASSES; it returns its output and records nothing."""
+        """Return one pass of a convolution, a name of layers.PASSES; it returns its output and records nothing.
+
+        Args:
+            layer: the sizes.
+            operation: a name of layers.PASSES.
+            images, filters, gradient: as `images` returns them.
+        """
         torch = self.torch
-        images, filters, gradient = (self.images(host, layout, precision) for host in (x, weight, dy))
         if operation == "forward":
             options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
             return lambda: torch.conv2d(images, filters, *options)
@@ -183,10 +192,10 @@ class Reference:
         return work
 
     def product(self, size: int, precision: str) -> Work:
-        """Return a product of two square matrices."""
+        """Return a product of two square matrices of random values, whose bits switch as those of real data do."""
         torch = self.torch
         dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
-        a, b = (torch.ones((size, size), dtype=dtype, device=self.device) for _ in range(2))
+        a, b = (torch.randn((size, size), device=self.device).to(dtype) for _ in range(2))
 
         def work() -> Any:
             with self.precision(precision):

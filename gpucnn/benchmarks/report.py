@@ -19,13 +19,19 @@ from gpucnn.benchmarks.case import NOT_MEASURED, Column, Conditions
 from gpucnn.benchmarks.runner import Results
 
 
-def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
-    """Return what the figures are measured on and with: machine, versions, commit, command."""
+def about(conditions: Conditions, command: Sequence[str], commit: str | None = None) -> dict[str, Any]:
+    """Return what the figures are measured on and with: machine, versions, commit, command.
+
+    Args:
+        conditions: of the run.
+        command: its words.
+        commit: as the user says it; it counts where git does not tell.
+    """
     reference = conditions.reference or conditions.cpu_reference
     return {
         "command": " ".join(command),
         "gpucnn": __version__,
-        "commit": _commit(),
+        "commit": _commit(commit),
         "processor": f"{_processor()}, {os.cpu_count()} logical processors",
         "platform": f"{sys.platform} {platform.machine()}",
         "python": platform.python_version(),
@@ -33,6 +39,7 @@ def about(conditions: Conditions, command: Sequence[str]) -> dict[str, Any]:
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", "not set"),
         "torch": NOT_MEASURED if reference is None else reference.version,
         **({} if conditions.own is None else conditions.own.backend.device.facts()),
+        "ways": [way.name for way in conditions.ways],
         "pairs": conditions.repeats,
         "tiny": conditions.tiny,
     }
@@ -46,11 +53,11 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _commit() -> str:
-    """Return the checkout's commit, with "changed" behind it where the tree differs; a copy or a wheel has none."""
+def _commit(told: str | None) -> str:
+    """Return the checkout's commit, with "changed" behind it where the tree differs; without git, the one told."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return "unknown, not a git checkout"
+        return told or "unknown, not a git checkout"
     try:
         commit, changed = (
             subprocess.run(
@@ -59,7 +66,7 @@ def _commit() -> str:
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "gpucnn", "kernels"])
         )
     except (OSError, subprocess.SubprocessError):
-        return "unknown, git does not answer"
+        return told or "unknown, git does not answer"
     return f"{commit} changed" if changed else commit
 
 
@@ -84,11 +91,15 @@ def text(results: Results) -> str:
     for name, section in results.items():
         rows = section["rows"]
         lines = [section["title"], *_aligned(columns(name), rows)]
-        reasons = dict.fromkeys(row["reason"] for row in rows if "reason" in row)
-        lines += [f"{NOT_MEASURED}: {reason}" for reason in reasons]
+        lines += [f"{NOT_MEASURED}: {line}" for line in dict.fromkeys(line for row in rows for line in missing(row))]
         lines += [f"{key}: {cell(value, 'number')}" for key, value in section["summary"].items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def missing(row: Mapping[str, Any]) -> list[str]:
+    """Return one line for each thing that could not be measured in a row: all of it, or some of PyTorch's ways."""
+    return [*([row["reason"]] if "reason" in row else []), *row.get("failed", ())]
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -20,12 +20,12 @@ class Run:
     Args:
         sections: names, in order.
         conditions: for all of them.
-        pattern: only cases whose name contains it, in any case of letters.
+        patterns: only cases whose name contains one of them, in any case of letters; with none, all.
         seconds: no case starts later than this after the first.
         store: is given the results after every case.
 
     Raises:
-        ValueError: no case has the pattern in its name.
+        ValueError: no case has any of the patterns in its name.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Run:
         sections: Sequence[str],
         conditions: Conditions,
         *,
-        pattern: str = "",
+        patterns: Sequence[str] = (),
         seconds: float = math.inf,
         store: Callable[[Results], None] = lambda results: None,
     ) -> None:
@@ -43,10 +43,11 @@ class Run:
             (name, case)
             for name, module in self._modules.items()
             for case in module.cases(conditions)
-            if pattern.lower() in case.name.lower()
+            if not patterns or any(pattern.lower() in case.name.lower() for pattern in patterns)
         ]
         if not self._cases:
-            raise ValueError(f"no case of {', '.join(sections)} has {pattern!r} in its name")
+            wanted = " or ".join(map(repr, patterns))
+            raise ValueError(f"no case of {', '.join(sections)} has {wanted} in its name")
         self.results: Results = {
             name: {
                 "title": module.TITLE,

@@ -11,6 +11,7 @@ from gpucnn.benchmarks.ceilings import Ceilings
 from gpucnn.benchmarks.measure import TURN_SECONDS
 from gpucnn.benchmarks.own import Own
 from gpucnn.benchmarks.reference_torch import Reference
+from gpucnn.benchmarks.torch_training import WAYS
 from gpucnn.errors import DeviceError
 
 _TINY_BYTES = 1 << 16
@@ -25,6 +26,7 @@ def conditions_of(
     say: Callable[[str], object],
     tiny: bool = False,
     data_dir: Path | None = None,
+    ways: Sequence[str] = tuple(WAYS),
 ) -> Conditions:
     """Return how to measure sections.
 
@@ -36,6 +38,7 @@ def conditions_of(
         say: is told, in one line, that there is no PyTorch to compare with.
         tiny: cut sizes down.
         data_dir: of the MNIST files.
+        ways: names of torch_training.WAYS.
     """
 
     def reference(device: str) -> Reference | None:
@@ -61,4 +64,5 @@ def conditions_of(
         tiny=tiny,
         data_dir=data_dir,
         ceilings=ceilings,
+        ways=tuple(WAYS[name] for name in ways),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpucnn.benchmarks.networks import Network
 from gpucnn.benchmarks.reference_torch import Reference
-from gpucnn.benchmarks.torch_training import compiled, graphed, module
+from gpucnn.benchmarks.torch_training import CALLS_UNTIL_COMPILED, Way, compiled, graphed, module
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -25,7 +25,7 @@ class TorchRun:
         train: images (N, H, W, C) and labels; on the device from here on.
         batch: images a step; what is left over is not used.
         rates: the learning rate of every step.
-        way: a name of torch_training.WAYS.
+        way: how.
         layout: a name of reference_torch.LAYOUTS.
     """
 
@@ -36,23 +36,23 @@ class TorchRun:
         train: Split,
         batch: int,
         rates: list[float],
-        way: str,
+        way: Way,
         layout: str,
     ) -> None:
         self._reference, self._network, self._layout = reference, network, layout
         self._rates, self._batch = rates, batch
         torch = reference.torch
         self.model = module(reference, network, layout)
-        whole = way == "CUDA graph"
-        rate = torch.tensor(rates[0], device=reference.device) if whole else rates[0]
+        rate = torch.tensor(rates[0], device=reference.device) if way.graph else rates[0]
         self._optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=rate, betas=(0.7, 0.9), eps=1e-8, fused=True, capturable=whole
+            self.model.parameters(), lr=rate, betas=(0.7, 0.9), eps=1e-8, fused=True, capturable=way.graph
         )
         self._x, self._y = reference.images(train[0], layout), reference.labels(train[1])
-        self._called = compiled(reference, self.model) if way == "torch.compile" else self.model
-        self._run: Any = graphed(reference, self._epoch) if whole else self._epoch
-        if not whole:
-            self._step(0)
+        self._called = compiled(reference, self.model, way)
+        self._run: Any = graphed(reference, self._epoch) if way.graph else self._epoch
+        if not way.graph:
+            for _ in range(CALLS_UNTIL_COMPILED):
+                self._step(0)
 
     def start(self, seed: int) -> None:
         """Put weights drawn from a seed in place, and the optimizer to its beginning."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,32 @@ from gpucnn.benchmarks import networks
 from gpucnn.benchmarks.measure import Contestant
 from gpucnn.benchmarks.reference_torch import LAYOUTS, Reference, Work
 
-WAYS = ("eager", "CUDA graph", "torch.compile")
+
+@dataclass(frozen=True)
+class Way:
+    """How PyTorch runs a step.
+
+    Args:
+        name: for tables.
+        mode: torch.compile's, of the model; None where it is not compiled.
+        graph: whether the whole step is one CUDA graph.
+    """
+
+    name: str
+    mode: str | None = None
+    graph: bool = False
+
+
+EAGER = Way("eager")
+WAYS = {
+    "eager": EAGER,
+    "graph": Way("CUDA graph", graph=True),
+    "compile": Way("torch.compile", "max-autotune"),
+    "compile-graph": Way("torch.compile in a CUDA graph", "max-autotune-no-cudagraphs", graph=True),
+}
+"""By the name that a command line gives it."""
+CALLS_UNTIL_COMPILED = 3
+"""torch.compile compiles in the first, may record a CUDA graph in the second and replays it in the third."""
 _WARM_UP = 11
 """PyTorch's own count before captures: cuDNN tries its algorithms in the first runs."""
 
@@ -51,7 +77,7 @@ def step(
     x: np.ndarray,
     y: np.ndarray,
     layout: str,
-    way: str = "eager",
+    way: Way = EAGER,
     precision: str = "float32",
 ) -> Work:
     """Return a step of Adam on one batch: forward, cross-entropy, backward, update; it returns the loss if eager.
@@ -62,9 +88,9 @@ def step(
     torch = reference.torch
     torch.manual_seed(0)
     model = module(reference, network, layout)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, capturable=way == "CUDA graph")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, capturable=way.graph)
     images, labels = reference.images(x, layout), reference.labels(y)
-    called = compiled(reference, model) if way == "torch.compile" else model
+    called = compiled(reference, model, way)
 
     def once() -> Any:
         optimizer.zero_grad(set_to_none=True)
@@ -74,7 +100,7 @@ def step(
         optimizer.step()
         return loss
 
-    return graphed(reference, once) if way == "CUDA graph" else once
+    return graphed(reference, once) if way.graph else once
 
 
 def peak_memory(
@@ -90,7 +116,7 @@ def peak_memory(
     cuda, found = reference.torch.cuda, []
     for layout in LAYOUTS:
         before = int(cuda.memory_allocated())
-        work = step(reference, network, x, y, layout, "eager", precision)
+        work = step(reference, network, x, y, layout, EAGER, precision)
         for _ in range(_WARM_UP):
             work()
         reference.synchronize()
@@ -104,24 +130,23 @@ def peak_memory(
 
 
 def block(
-    reference: Reference, network: networks.Network, x: np.ndarray, dy: np.ndarray, layout: str, way: str = "eager"
+    reference: Reference, network: networks.Network, x: np.ndarray, dy: np.ndarray, layout: str, way: Way = EAGER
 ) -> Work:
     """Return layers forward and backward to the gradients of their parameters."""
     model = module(reference, network, layout)
     images, gradient = reference.images(x, layout), reference.images(dy, layout)
-    called = compiled(reference, model) if way == "torch.compile" else model
+    called = compiled(reference, model, way)
 
     def once() -> None:
         model.zero_grad(set_to_none=True)
         called(images).backward(gradient)
 
-    return graphed(reference, once) if way == "CUDA graph" else once
+    return graphed(reference, once) if way.graph else once
 
 
-def compiled(reference: Reference, model: Any) -> Any:
-    """Return a model that torch.compile makes as quick as it can; what it compiled before is forgotten."""
-    reference.torch.compiler.reset()
-    return reference.torch.compile(model, mode="max-autotune")
+def compiled(reference: Reference, model: Any, way: Way) -> Any:
+    """Return what stands for a model in a way: torch.compile compiles it in its first calls, for their shapes alone."""
+    return model if way.mode is None else reference.torch.compile(model, mode=way.mode, dynamic=False)
 
 
 def graphed(reference: Reference, work: Work) -> Work:
@@ -142,30 +167,37 @@ def graphed(reference: Reference, work: Work) -> Work:
 
 def contestants(
     reference: Reference,
-    make: Callable[[str, str], Work],
+    make: Callable[[str, Way], Work],
     scrub: Callable[[], object],
-    ways: tuple[str, ...] = WAYS,
+    ways: Iterable[Way],
 ) -> tuple[list[Contestant], list[str]]:
     """Return every way in every layout that works here, warmed up, and one line for each that does not.
+
+    What torch.compile made for others before is forgotten: it remembers a few models only.
 
     Args:
         make: (layout, way) to the work.
         scrub: see Reference.clock.
+        ways: those to try.
     """
     found, failed = [], []
+    reference.forget_compiled()
     for way in ways:
         for layout in LAYOUTS:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # torch.compile's remarks on its own settings
                     work = make(layout, way)
-                    for _ in range(3):  # compiles
+                    for _ in range(CALLS_UNTIL_COMPILED):
                         work()
                     reference.synchronize()
             except Exception as error:  # torch.compile and captures may fail in any way; the others still compete
-                failed.append(
-                    f"PyTorch, {way}, {layout}: " + " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                )
+                failed.append(failure(way, layout, error))
             else:
-                found.append(Contestant(f"{way}, {layout}", work, reference.clock(scrub)))
+                found.append(Contestant(f"{way.name}, {layout}", work, reference.clock(scrub)))
     return found, failed
+
+
+def failure(way: Way, layout: str, error: Exception) -> str:
+    """Return one line that says why a way does not work."""
+    return f"PyTorch, {way.name}, {layout}: " + " ".join(f"{type(error).__name__}: {error}".split())[:200]

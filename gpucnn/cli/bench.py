@@ -17,6 +17,7 @@ from gpucnn.benchmarks.case import NOT_MEASURED
 from gpucnn.benchmarks.measure import REPEATS
 from gpucnn.benchmarks.runner import Run
 from gpucnn.benchmarks.setting import conditions_of
+from gpucnn.benchmarks.torch_training import WAYS
 
 
 def _backend(name: str | None, wanted: Sequence[str]) -> KernelBackend | None:
@@ -42,13 +43,35 @@ def _command_line(words: list[str]) -> list[str]:
     return ["gpucnn", *words] if "bench" in words[:2] else ["gpucnn", "bench", *words]
 
 
+def _ways(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """Return the names of --ways.
+
+    Raises:
+        click.BadParameter: one is unknown.
+    """
+    names = [name.strip() for name in value.split(",")]
+    unknown = [name for name in names if name not in WAYS]
+    if unknown:
+        raise click.BadParameter(f"unknown {', '.join(map(repr, unknown))}; known: {', '.join(WAYS)}")
+    return [name for name in WAYS if name in names]
+
+
 @click.command(name="bench", short_help="Measure speed beside PyTorch.")
 @click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)), metavar="[SECTIONS]...")
 @click.option(
     "--repeats", type=click.IntRange(1), default=REPEATS, show_default=True, help="Pairs of a comparison, at least."
 )
-@click.option("--filter", "pattern", default="", help="Only cases whose name contains this.")
+@click.option(
+    "--filter", "patterns", multiple=True, help="Only cases whose name contains this; given several times, any of them."
+)
 @click.option("--time-budget", type=click.FloatRange(0, min_open=True), help="No case starts after so many seconds.")
+@click.option(
+    "--ways",
+    callback=_ways,
+    default=",".join(WAYS),
+    show_default=True,
+    help="How PyTorch trains in step, mnist and block: what is left out is not tried.",
+)
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Also write JSON, case by case.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="GPUCNN_DATA_DIR", help="Folder of MNIST's files, for mnist."
@@ -58,15 +81,18 @@ def _command_line(words: list[str]) -> list[str]:
     type=click.Choice(["cuda", "emulated"]),
     help="Where the kernels run; emulated tries the benchmark without a GPU, at tiny sizes.  [default: cuda]",
 )
+@click.option("--commit", help="Name of the version, where the tree is a copy without .git.")
 @click.option("--tiny", is_flag=True, help="Sizes cut down, to try the benchmark; the figures mean nothing.")
 def command(
     sections: tuple[str, ...],
     repeats: int,
-    pattern: str,
+    patterns: tuple[str, ...],
     time_budget: float | None,
+    ways: list[str],
     path: Path | None,
     data_dir: Path | None,
     backend: str | None,
+    commit: str | None,
     tiny: bool,
 ) -> None:
     """Measure SECTIONS beside PyTorch in this process and print tables of times and ratios.
@@ -81,13 +107,13 @@ def command(
         name for name, section in SECTIONS.items() if not section.by_name_only and (chosen or not section.needs_device)
     ]
     conditions = conditions_of(
-        chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir
+        chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir, ways=ways
     )
-    facts = report.about(conditions, _command_line(sys.argv[1:]))
+    facts = report.about(conditions, _command_line(sys.argv[1:]), commit)
     run = Run(
         wanted,
         conditions,
-        pattern=pattern,
+        patterns=patterns,
         seconds=math.inf if time_budget is None else time_budget,
         store=lambda results: None if path is None else report.write(path, facts, conditions, results),
     )

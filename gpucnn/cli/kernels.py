@@ -10,25 +10,25 @@ import click
 from click.core import ParameterSource
 
 from gpucnn.backends import use_backend
-from gpucnn.cli.options import MODELS
-from gpucnn.cli.plans import kernel_backend, plan_rows, print_plans, training_step, untuned
+from gpucnn.cli.plans import STEPS, kernel_backend, plan_rows, print_plans, training_step, untuned
 from gpucnn.devices import nvrtc
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.limits import CAPABILITIES, limits_of
+from gpucnn.mixed_precision import PRECISIONS
 
 
-def step_modules(capability: int, batch_size: int, model: str = "lenet5") -> NullDevice:
+def step_modules(capability: int, batch_size: int, model: str = "lenet5", precision: str = "float32") -> NullDevice:
     """Return a null device that has seen one training step of a model: its modules and its launches."""
     device = NullDevice(limits_of(capability))
     with use_backend(untuned(device)):
-        step = training_step(model, batch_size)
+        step = training_step(model, batch_size, precision)
         device.launches.clear()
         step()
     return device
 
 
-def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, Any]]:
+def report(arch: str, batch_size: int, model: str = "lenet5", precision: str = "float32") -> list[dict[str, Any]]:
     """Compile the kernels of a model's step for an architecture; return one row for each entry launched.
 
     Raises:
@@ -38,7 +38,7 @@ def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, 
     missing = nvrtc.available()
     if missing is not None:
         raise DeviceError(missing)
-    device = step_modules(int(arch.removeprefix("sm_")), batch_size, model)
+    device = step_modules(int(arch.removeprefix("sm_")), batch_size, model, precision)
     modules = list(device.modules.items())
     rows: list[dict[str, Any]] = []
     with click.progressbar(modules, label=f"compiling for {arch}", file=sys.stderr) as bar:
@@ -67,8 +67,11 @@ def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, 
     show_default=True,
     help="Architecture to compile for.",
 )
-@click.option("--model", type=click.Choice(tuple(MODELS)), default="lenet5", show_default=True, help="Whose step.")
+@click.option("--model", type=click.Choice(tuple(STEPS)), default="lenet5", show_default=True, help="Whose step.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images of the step.")
+@click.option(
+    "--precision", type=click.Choice(tuple(PRECISIONS)), default="float32", show_default=True, help="Of the step."
+)
 @click.option("--plans", is_flag=True, help="Show which plan each operation runs, and why; nothing is compiled for it.")
 @click.option(
     "--backend",
@@ -78,7 +81,14 @@ def report(arch: str, batch_size: int, model: str = "lenet5") -> list[dict[str, 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @click.pass_context
 def command(
-    ctx: click.Context, arch: str, model: str, batch_size: int, plans: bool, backend: str | None, as_json: bool
+    ctx: click.Context,
+    arch: str,
+    model: str,
+    batch_size: int,
+    precision: str,
+    plans: bool,
+    backend: str | None,
+    as_json: bool,
 ) -> None:
     """Compile the kernels of a training step with NVRTC and report registers, spills and shared memory; or show its
     plans.
@@ -89,9 +99,9 @@ def command(
         raise click.UsageError("--arch and --backend exclude each other: a backend has an architecture")
     if plans:
         null = NullDevice(limits_of(int(arch.removeprefix("sm_"))))
-        rows = plan_rows(untuned(null) if backend is None else kernel_backend(backend), model, batch_size)
+        rows = plan_rows(untuned(null) if backend is None else kernel_backend(backend), model, batch_size, precision)
     else:
-        rows = report(arch, batch_size, model)
+        rows = report(arch, batch_size, model, precision)
     if as_json:
         click.echo(json.dumps(rows))
     elif plans:

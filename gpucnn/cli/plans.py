@@ -12,9 +12,19 @@ from gpucnn.autograd import tensor
 from gpucnn.backends import get_backend, use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.backends.launcher import Launcher
+from gpucnn.benchmarks import networks
 from gpucnn.cli.options import MODELS
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
+from gpucnn.model import Sequential
+
+STEPS: dict[str, Callable[[], Sequential]] = {
+    **MODELS,
+    "mnist_record": networks.RECORD.build,
+    "cnn_32_64": networks.CNN_32_64.build,
+    "vgg11": networks.VGG11.build,
+}
+"""Builders of the models whose training steps can be shown: those of the other commands, and the benchmark's."""
 
 
 def untuned(device: NullDevice) -> KernelBackend:
@@ -36,23 +46,23 @@ def kernel_backend(name: str) -> KernelBackend:
     return backend
 
 
-def training_step(model: str, batch_size: int) -> Callable[[], Any]:
+def training_step(model: str, batch_size: int, precision: str = "float32") -> Callable[[], Any]:
     """Build a model on the backend in use; return a function that takes a training step on random images."""
-    network = MODELS[model]()
-    network.compile()
+    network = STEPS[model]()
+    network.compile(precision=precision)
     shape = (batch_size, *(network.layers[0].input_shape or ()))
     images = tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     labels = tensor(np.zeros(batch_size, np.int32))
     return lambda: network.train_step(images, labels)
 
 
-def plan_rows(backend: KernelBackend, model: str, batch_size: int) -> list[dict[str, Any]]:
+def plan_rows(backend: KernelBackend, model: str, batch_size: int, precision: str = "float32") -> list[dict[str, Any]]:
     """Take a training step; return one row for each operation and size that it runs, in the order of their first use.
 
     Times are in seconds of one run, by plan; they are empty where nothing was measured.
     """
     with use_backend(backend):
-        step = training_step(model, batch_size)
+        step = training_step(model, batch_size, precision)
         backend.prepare(step)
         step()
     return [

@@ -72,6 +72,10 @@ class Device(ABC):
         """Return how much device memory may still be taken; None where arrays lie in host memory."""
         return None
 
+    def used_bytes(self) -> int | None:
+        """Return how much device memory arrays and captured graphs hold; None where arrays lie in host memory."""
+        return None
+
     @abstractmethod
     def to_device(self, host: np.ndarray) -> Array:
         """Copy a host array to the device, C-contiguous in native byte order. Refused during capture."""

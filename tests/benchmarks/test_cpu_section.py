@@ -146,8 +146,22 @@ def test_pytorch_computes_each_pass(layout, layer):
         backward_weight(dy, x, weight.shape, geometry),
     )
     for operation, expected in zip(PASSES, exact, strict=True):
-        found = reference.host(reference.convolution(layer, operation, "float32", layout, *operands)())
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+        theirs = [reference.images(one, layout) for one in operands]
+        found = reference.convolution(layer, operation, *theirs)()
+        np.testing.assert_allclose(last(found.numpy()), expected, rtol=1e-4, atol=1e-3)
+        right = reference.convolution(layer, operation, *(reference.images(x, layout, "float64") for x in operands))()
+        error = np.abs(found.numpy() - right.numpy()).max() / np.abs(right.numpy()).max()
+        assert 0 < error == pytest.approx(reference.error(found, right)) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 1), (1, 5, 4, 3), (2, 5, 5, 1)])
+def test_a_layout_is_not_taken_for_the_other_whatever_the_channels(shape):
+    torch = pytest.importorskip("torch")
+    reference, (host,) = Reference("cpu"), arrays(shape)
+    n, h, w, c = shape
+    first_, last_ = (reference.images(host, layout, "bfloat16") for layout in LAYOUTS)
+    assert first_.stride() == (c * h * w, h * w, w, 1) and last_.stride() == (c * h * w, 1, w * c, c)
+    assert torch.equal(first_, last_) and np.allclose(last(first_.float().numpy()), host, rtol=1e-2)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from gpucnn.benchmarks.measure import (
+    QUEUED,
     Contestant,
     DeviceClock,
+    EnqueueClock,
     ProcessorClock,
     Seconds,
     alone,
@@ -72,9 +74,13 @@ def test_a_turn_is_as_many_runs_as_fill_it():
     assert runs_in_turn(contestant([], "a", 9, 0.004), 0) == 1
 
 
-def test_the_quickest_by_the_wall_is_chosen():
+def test_the_quickest_is_chosen_by_the_time_that_is_asked_for():
     log: list[str] = []
-    assert quickest([contestant(log, "a", 1, 3), contestant(log, "b", 2, 2)], turn_seconds=0).name == "b"
+    rivals = [contestant(log, "a", 1, 3), contestant(log, "b", 2, 2)]
+    assert quickest(rivals, turn_seconds=0).name == "b"
+    log.clear()
+    assert quickest(rivals, "device", turn_seconds=0).name == "a"
+    assert "".join(log).replace("1", "").replace("3", "").endswith("ab" * 10), "ten tries each, by turns"
 
 
 def test_alone_gives_medians():
@@ -86,6 +92,13 @@ def test_the_processor_clock_divides_by_the_runs():
     found = ProcessorClock()(lambda: calls.append(sum(range(20000))), 10)
     assert len(calls) == 10
     assert 0 < found.device < 0.1 and 0 < found.wall < 0.1
+
+
+def test_the_enqueue_clock_never_lets_the_queue_fill():
+    log: list[str] = []
+    found = EnqueueClock(lambda: log.append("wait"))(lambda: log.append("work"), 2 * QUEUED + 1)
+    assert "".join(line[0] + line[2] for line in log) == ("wi" + "wr" * QUEUED) * 2 + "wi" + "wr" + "wi"
+    assert found.device >= 0 and found.wall > 0
 
 
 def test_the_device_clock_scrubs_before_each_of_its_two_turns():

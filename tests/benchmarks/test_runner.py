@@ -83,9 +83,16 @@ def test_no_case_starts_after_the_time(section):
 
 def test_the_filter_chooses_cases(section):
     section(("one", good), ("Two", good))
-    assert Run(["trial"], Conditions(), pattern="tw").cases == 1
-    with pytest.raises(ValueError, match="no case of trial has 'three' in its name"):
-        Run(["trial"], Conditions(), pattern="three")
+    assert Run(["trial"], Conditions(), patterns=["tw"]).cases == 1
+    assert Run(["trial"], Conditions(), patterns=["tw", "ONE", "three"]).cases == 2
+    with pytest.raises(ValueError, match="no case of trial has 'three' or 'four' in its name"):
+        Run(["trial"], Conditions(), patterns=["three", "four"])
+
+
+def test_the_command_takes_several_filters(bench):
+    cases = (("one", good), ("two", good), ("three", good))
+    found = bench("--filter", "one", "--filter", "thr", cases=cases).stdout
+    assert "one " in found and "three " in found and "two" not in found
 
 
 def test_tables_are_aligned_and_say_what_was_not_measured(section):
@@ -141,6 +148,15 @@ def test_the_command_prints_a_table_and_writes_json(bench, tmp_path):
     assert found["about"]["gpucnn"] and found["about"]["commit"] and found["about"]["numpy"]
 
 
+def test_ways_of_pytorch_are_chosen_by_name(bench, tmp_path):
+    path = tmp_path / "found.json"
+    assert bench("--json", str(path), "--ways", "graph, eager").exit_code == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["about"]["ways"] == ["eager", "CUDA graph"]
+    result = bench("--ways", "eager,quick")
+    assert result.exit_code == 2
+    assert "unknown 'quick'; known: eager, graph, compile, compile-graph" in result.stderr
+
+
 def test_without_a_gpu_what_needs_one_is_said_and_left_out(bench, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda name: "there is no GPU")
     for name in ("cpu", "overhead"):
@@ -187,9 +203,17 @@ def test_an_interrupted_command_shows_what_it_has(bench, tmp_path):
 
 def test_a_commit_is_known_in_a_checkout_only(monkeypatch, tmp_path):
     monkeypatch.setattr(report, "__file__", str(tmp_path / "gpucnn" / "benchmarks" / "report.py"))
-    assert report._commit() == "unknown, not a git checkout"
+    assert report._commit(None) == "unknown, not a git checkout"
+    assert report._commit("5eed") == "5eed"
     (tmp_path / ".git").mkdir()
-    assert report._commit() == "unknown, git does not answer"
+    assert report._commit(None) == "unknown, git does not answer"
+
+
+def test_the_user_tells_the_commit_of_a_copy(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "gpucnn" / "benchmarks" / "report.py"))
+    path = tmp_path / "found.json"
+    assert bench("--json", str(path), "--commit", "5eed").exit_code == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["about"]["commit"] == "5eed"
 
 
 def test_the_script_runs_from_a_checkout(tmp_path):

@@ -152,6 +152,13 @@ def test_kernels_shows_the_plans_of_an_architecture():
     assert {"matmul_forward", "linear_cross_entropy_forward", "adam_update"} <= {row["operation"] for row in rows}
 
 
+def test_plans_of_the_benchmarks_networks_are_shown_in_each_precision():
+    common = ("kernels", "--plans", "--batch-size", 8, "--model", "mnist_record", "--json")
+    strict, halves = (json.loads(run(*common, "--precision", p).stdout) for p in ("float32", "mixed_bfloat16"))
+    assert not any("bfloat16" in row["spec"] for row in strict)
+    assert any("conv" in row["operation"] and "bfloat16" in row["spec"] for row in halves)
+
+
 def test_plans_of_the_null_device_are_untuned_whatever_the_environment_says(monkeypatch):
     monkeypatch.setenv("GPUCNN_TUNE", "full")
     rows = json.loads(run("kernels", "--plans", "--batch-size", 8, "--json").stdout)

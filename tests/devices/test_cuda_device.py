@@ -168,6 +168,7 @@ def test_free_bytes_are_the_drivers_and_the_pools_within_its_limit(cupy: FakeCup
     assert device.free_bytes() == 1000
     cupy.memory_used = 6000
     assert device.free_bytes() == 0
+    assert device.used_bytes() == 6000
 
 
 def test_g3_out_of_memory_names_the_sizes_and_leaves_the_device_usable(cupy: FakeCupy, device: CudaDevice) -> None:

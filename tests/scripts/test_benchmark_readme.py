@@ -13,11 +13,12 @@ import pytest
 from gpucnn.benchmarks import SECTIONS, goals
 from gpucnn.benchmarks.case import Conditions
 from gpucnn.benchmarks.runner import Run
+from gpucnn.benchmarks.torch_training import WAYS
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = {
     "tiny": False, "command": "gpucnn bench cpu", "commit": "0123456789abcdef", "processor": "a processor",
-    "python": "3.11", "numpy": "2.4", "torch": "2.14", "pairs": 30,
+    "python": "3.11", "numpy": "2.4", "torch": "2.14", "pairs": 30, "ways": [way.name for way in WAYS.values()],
 }  # fmt: skip
 OF_COPY = "2x2, float32, of a large copy, least"
 GPU = {**ABOUT, "device": "a GPU", "driver": "600.1"}
@@ -40,7 +41,7 @@ def test_the_table_says_what_was_measured_and_what_was_not():
             run(
                 GPU,
                 cpu={"forward": 9.0},
-                mnist={"seconds": 0.0123},
+                mnist={"seconds": 0.0123, "accuracy": 0.99012},
                 pool={OF_COPY: 0.93},
             ),
         ]
@@ -50,7 +51,8 @@ def test_the_table_says_what_was_measured_and_what_was_not():
     assert "| CPU: LeNet-5 step, batch 128 | not measured | at least 0.7 |" in lines
     assert "| MNIST to 99 %, training | 12.3 ms | at most 15 ms |" in lines
     assert "| its bandwidth / a large copy's | 93 % | at least 90 % |" in lines
-    assert found.count("not measured") == len(goals.GOALS) - 3
+    assert "| MNIST, its mean test accuracy | 99.01 % | at least 99.0 % |" in lines
+    assert found.count("not measured") == len(goals.GOALS) - 4
     assert "`gpucnn bench cpu` at 0123456789ab on a processor; Python 3.11" in lines[-2]
     assert "on a GPU, driver 600.1; Python 3.11" in lines[-1]
 
@@ -58,6 +60,25 @@ def test_the_table_says_what_was_measured_and_what_was_not():
 def test_a_trial_at_tiny_sizes_is_refused():
     with pytest.raises(ValueError, match="a run at tiny sizes measures nothing"):
         goals.table([run({**ABOUT, "tiny": True})])
+
+
+def test_a_run_of_few_pairs_is_refused():
+    with pytest.raises(ValueError, match="a run of 1 pairs has no place in the table: it takes at least 30"):
+        goals.table([run({**ABOUT, "pairs": 1})])
+
+
+def test_no_time_counts_below_the_accuracy():
+    lines = goals.table([run(GPU, mnist={"seconds": 0.01, "accuracy": 0.98966})]).splitlines()
+    assert "| MNIST to 99 %, training | does not count: accuracy 98.97 % | at most 15 ms |" in lines
+    assert "| MNIST, its mean test accuracy | 98.97 % | at least 99.0 % |" in lines
+
+
+def test_what_pytorch_did_not_try_stands_beside_the_figure():
+    some = {**GPU, "ways": ["eager", "CUDA graph", "torch.compile"]}
+    lines = goals.table([run(some, block={"first block": 4.5}, pool={"2x2, float32": 1.8})]).splitlines()
+    left = "not tried: torch.compile in a CUDA graph"
+    assert f"| first block, forward and backward | 4.50 ({left}) | at least 4 |" in lines
+    assert "| max-pooling, both ways, float32 | 1.80 | at least 1.7 |" in lines
 
 
 def test_the_marks_must_be_there():

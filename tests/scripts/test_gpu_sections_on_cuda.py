@@ -25,6 +25,7 @@ from gpu_sections.settings import Settings
 
 from gpucnn import backends
 from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.benchmarks import SECTIONS
 from gpucnn.devices.cuda import CudaDevice
 from gpucnn.devices.emulated import EmulatedDevice
 from gpucnn.devices.emulated.module import EmulatedModule
@@ -132,14 +133,21 @@ def test_steps_are_compared_with_pytorch(settings, tmp_path, monkeypatch):
     assert row[0] == "LeNet-5, batch 64, float32, captured" and row[3] == "2 ms"
     assert record["finding"].startswith("PyTorch's time / gpucnn's: LeNet-5, batch 64, float32, captured ")
     assert record["facts"]["summaries"]["step"][row[0]] > 0
+    assert torch.cuda.CUDAGraph.called and not torch.compile.called, "its minutes are not this section's"
+
+
+def test_everything_that_needs_a_gpu_is_measured_and_the_mnist_race_first():
+    assert benchmarks._SECTIONS[0] == "mnist"
+    needed = {name for name, section in SECTIONS.items() if section.needs_device}
+    assert set(benchmarks._SECTIONS) == needed | {"overhead"}
 
 
 def test_a_step_without_pytorch_is_timed_alone(settings, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     record = outcome_of(benchmarks, replace(settings, seconds=600.0), tmp_path)
     (row,) = record["tables"][0]["rows"]
-    assert [*row[3:8], row[9]] == ["not measured"] * 6
-    assert re.fullmatch(r"0\.\d\d MiB", row[8])
+    assert [*row[3:8], row[10]] == ["not measured"] * 6
+    assert all(re.fullmatch(r"0\.\d\d MiB", cell) for cell in row[8:10])
     assert record["finding"] == "no comparison with PyTorch" and "PyTorch cannot be imported" in record["notes"][0]
 
 

@@ -37,6 +37,11 @@ class CudaMemory(CudaContext):
         with self._here(), self.reporting("free_bytes"):
             return environment.free_bytes(self._cupy, self._runtime)
 
+    def used_bytes(self) -> int:
+        """Return what CuPy's pool has handed out: to arrays, whoever made them, and to the arenas of graphs."""
+        with self._here(), self.reporting("used_bytes"):
+            return int(self._cupy.get_default_memory_pool().used_bytes())
+
     def _part(self, piece: Array, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Lease]:
         """Return an array inside another one, and what lives as long as any array over it."""
         cuda, nbytes = self._cupy.cuda, math.prod(shape) * dtype.itemsize
