@@ -175,6 +175,8 @@ def compare(
     if x.shape[1:] != shape:
         raise ValueError(f"compare: samples must have shape {shape}, got {x.shape[1:]}")
     targets = models[0].loss.prepare(labels, outputs, len(x))
+    if targets.dtype != np.int32:
+        targets = targets.astype(models[0].dtype)
     return list(_differences([_Party(model) for model in models], tracer, x, targets))
 
 

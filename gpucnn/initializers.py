@@ -4,7 +4,11 @@ An initializer is given to a layer by name ("he_normal"), as an object (`HeNorma
 function of one's own that takes a generator and a shape.
 
 Fan-in is the number of inputs of one output, fan-out the number of outputs of one input; for filters (K, R, S, C)
-they are R*S*C and R*S*K, for a weight (units, features) features and units.
+they are R*S*C and R*S*K, for a weight (units, features) features and units. Filters in groups count by their shape too,
+(K, R, S, C/groups): fan-in R*S*C/groups, fan-out R*S*K, as PyTorch and Keras count. For DepthwiseConv2D, of which
+(C*depth_multiplier, R, S, 1) is the shape, that is R*S and R*S*C*depth_multiplier, as in PyTorch. Keras, whose shape is
+(R, S, C, depth_multiplier), takes R*S*C and R*S*depth_multiplier there: with a depth_multiplier of 1 Glorot's are the
+same, those of He and LeCun have a variance C times smaller.
 """
 
 from __future__ import annotations

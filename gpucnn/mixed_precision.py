@@ -44,7 +44,9 @@ class MixedPrecision:
     float16 has few exponents: its gradients are multiplied by a scale where they enter the model's backward pass, and
     divided by it where they leave for a parameter or an input. The scale is a power of two, so this rounds nothing by
     itself. A step with a gradient that is not finite is skipped and halves the scale, `interval` good steps in a row
-    double it, all in device memory (see LossScaleSpec). bfloat16 has float32's exponents and needs no scale.
+    double it, all in device memory (see LossScaleSpec). Only the optimizer's step is skipped, as with PyTorch's
+    GradScaler: the averages of a BatchNormalization, which the forward pass moves, have moved by then. bfloat16 has
+    float32's exponents and needs no scale.
 
     Args:
         dtype: "float16" or "bfloat16".

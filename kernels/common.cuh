@@ -53,10 +53,17 @@ __device__ __forceinline__ unsigned short float_to_half_bits(float value) {
 #endif
 }
 
+// Float to bfloat16, round to nearest even: one instruction from sm_80 on, whose NaN is 0x7fff too.
 __device__ __forceinline__ unsigned short float_to_bfloat_bits(float value) {
+#if !defined(GPUCNN_EMULATED) && __CUDA_ARCH__ >= 800
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+#else
   const unsigned all = __float_as_uint(value);
   if ((all & 0x7fffffffu) > 0x7f800000u) return (unsigned short)0x7fffu;  // NaN
   return (unsigned short)((all + 0x7fffu + ((all >> 16) & 1u)) >> 16);
+#endif
 }
 
 __device__ __forceinline__ float to_acc(float value) { return value; }
@@ -94,6 +101,33 @@ __device__ __forceinline__ T from_acc(A value) {
 template <class T>
 __host__ __device__ constexpr T ceil_div(T a, T b) {
   return (a + b - 1) / b;
+}
+
+// Store a struct that is aligned to its size, or to 16 bytes, in global memory, 16 bytes at a time. NVRTC 13 splits a plain
+// assignment into its members wherever it cannot tell the alignment from the address's arithmetic. The compiler may move
+// loads across it: kernels read nothing that they wrote.
+template <class T>
+__device__ __forceinline__ void store_at_once(T* target, const T& value) {
+#ifdef GPUCNN_EMULATED
+  *target = value;
+#else
+  constexpr int WORDS = sizeof(T) / 4;
+  if constexpr (sizeof(T) % 16 != 0 && sizeof(T) != 8 && sizeof(T) != 4) {
+    *target = value;
+  } else {
+    unsigned words[WORDS];
+    memcpy(words, &value, sizeof(T));
+    const unsigned long long address = __cvta_generic_to_global(target);
+    if constexpr (WORDS == 1) asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(words[0]));
+    if constexpr (WORDS == 2) asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1]));
+    if constexpr (WORDS % 4 == 0) {
+#pragma unroll
+      for (int i = 0; i < WORDS; i += 4)
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address + 4 * i), "r"(words[i]), "r"(words[i + 1]),
+                     "r"(words[i + 2]), "r"(words[i + 3]));
+    }
+  }
+#endif
 }
 
 // Multiply-add in one rounding where the hardware has it: the same spelling for both accumulators.

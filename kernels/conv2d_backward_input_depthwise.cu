@@ -66,11 +66,12 @@ conv2d_backward_input_depthwise(SPEC_T* __restrict__ dx, const SPEC_T* __restric
     }
   }
 
+  const long long first_pixel = n * IMAGE + (top * W + left) * C + c;  // perhaps before the image
 #pragma unroll
   for (int row = 0; row < ROWS; ++row)
 #pragma unroll
     for (int column = 0; column < COLUMNS; ++column) {
       const int h = top + row, w = left + column;
-      if (inside(h, H) && inside(w, W)) store_pack<WIDTH>(dx + n * IMAGE + (h * W + w) * C + c, narrowed(sums[row][column]));
+      if (inside(h, H) && inside(w, W)) store_pack<WIDTH>(dx + (first_pixel + (row * W + column) * C), narrowed(sums[row][column]));
     }
 }

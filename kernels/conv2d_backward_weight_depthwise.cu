@@ -58,7 +58,7 @@ conv2d_backward_weight_depthwise(SPEC_ACC* __restrict__ workspace, const SPEC_T*
 
 #pragma unroll
   for (int s = 0; s < S; ++s) {
-    store_pack<WIDTH>(partial + (slice * R + r) * BLOCK_CHANNELS + lane, sums[s]);
+    store_pack_in_shared<WIDTH>(partial + (slice * R + r) * BLOCK_CHANNELS + lane, sums[s]);
     __syncthreads();
     if (slice == 0 && c < C) {
       for (int v = 0; v < WIDTH; ++v) {

@@ -31,48 +31,90 @@ constexpr int WIDTH = 4;  // sums in 16 bytes
 static_assert(CHUNK % DEPTH == 0, "TUNE_CHUNK is a multiple of TUNE_DEPTH");
 static_assert(GROUP_C % VECTOR == 0 && GROUP_K % VECTOR == 0, "a chunk lies within one tap, and within one group");
 
-struct GradientOperand {
-  typedef OperandTile<ROWS, false> Tile;
-  const SPEC_T* dy;  // at the group's first filter
-  int first;
-  unsigned begin, end;
-
-  __device__ __forceinline__ void copy(int step, SPEC_T* tile) const {
-    const int k = first + Tile::offset();
-#pragma unroll
-    for (int i = 0; i < Tile::COUNT; ++i) {
-      if (!Tile::copies(i)) continue;
-      const unsigned m = begin + step * DEPTH + Tile::line(i);
-      Tile::copy(tile, i, dy + (long long)m * K + k, m < end && k < GROUP_K);
-    }
-  }
+// Where one thread copies a chunk of the image: the pixel that its tap meets from an output position.
+struct Pixel {
+  const SPEC_T* source;
+  int h, w;
 };
 
-struct ImageOperand {
-  typedef OperandTile<COLUMNS, false> Tile;
-  const SPEC_T* x;             // at the group's first channel
-  int c, from_top, from_left;  // this thread's channel and tap, relative to a window's first pixel inside the image
-  bool used;
-  unsigned begin, end;
+struct Operands {
+  typedef OperandTile<ROWS, false> Left;
+  typedef OperandTile<COLUMNS, false> Right;
+  static constexpr bool SAME = R == 1 && S == 1 && STRIDE_H == 1 && STRIDE_W == 1 && PAD_TOP == 0 && PAD_LEFT == 0 &&
+                               P == H && Q == W;  // every output reads the pixel of its own position
+  static constexpr int DOWN = DEPTH / Q % P * STRIDE_H, ACROSS = DEPTH % Q * STRIDE_W;
+  struct Place {
+    int left, right;  // positions of the chunk from this thread's first on
+    const SPEC_T* dy;
+    Pixel pixels[SAME ? 1 : Right::COUNT];
+  };
+  const SPEC_T* dy;  // at this thread's filter
+  const SPEC_T* x;   // at this thread's channel
+  int from_top, from_left;  // of its tap, relative to a window's first pixel inside the image
+  bool used_filter, used_weight;
+  unsigned begin;
+  int positions;
 
-  __device__ __forceinline__ ImageOperand(const SPEC_T* image, int first, unsigned chunk_begin, unsigned chunk_end)
-      : x(image), begin(chunk_begin), end(chunk_end) {
-    const int column = first + Tile::offset(), stored = column / GROUP_C, tap = FLIP ? R * S - 1 - stored : stored;
-    used = column < FILTER;
-    c = column % GROUP_C;
-    from_top = used ? tap / S * DILATION_H - PAD_TOP : 0;
-    from_left = used ? tap % S * DILATION_W - PAD_LEFT : 0;
+  __device__ __forceinline__ Operands(const SPEC_T* gradient, const SPEC_T* image, int first_row, int first_column,
+                                      unsigned chunk_begin, unsigned chunk_end)
+      : dy(gradient + first_row + Left::offset()),
+        used_filter(GROUP_K % ROWS == 0 || first_row + Left::offset() < GROUP_K),
+        begin(chunk_begin),
+        positions((int)(chunk_end - chunk_begin)) {
+    const int column = first_column + Right::offset(), stored = column / GROUP_C;
+    const int tap = FLIP ? R * S - 1 - stored : stored;
+    used_weight = FILTER % COLUMNS == 0 || column < FILTER;
+    x = image + column % GROUP_C;
+    from_top = used_weight ? tap / S * DILATION_H - PAD_TOP : 0;
+    from_left = used_weight ? tap % S * DILATION_W - PAD_LEFT : 0;
   }
-  __device__ __forceinline__ void copy(int step, SPEC_T* tile) const {
+  __device__ __forceinline__ Place first() const {
+    Place place = {positions - Left::line(0), positions - Right::line(0), dy + (long long)(begin + Left::line(0)) * K};
 #pragma unroll
-    for (int i = 0; i < Tile::COUNT; ++i) {
-      if (!Tile::copies(i)) continue;
-      const unsigned m = begin + step * DEPTH + Tile::line(i);
-      const OutputPosition at = output_position(m);
+    for (int i = 0; i < (SAME ? 1 : Right::COUNT); ++i) {
+      const OutputPosition at = output_position(begin + Right::line(i));
       const int h = at.p * STRIDE_H + from_top, w = at.q * STRIDE_W + from_left;
-      // The operator & leaves no branches.
-      const bool valid = (m < end) & used & inside(h, H) & inside(w, W);
-      Tile::copy(tile, i, x + at.n * IMAGE + ((long long)h * W + w) * C + c, valid);
+      place.pixels[i] = {x + at.n * IMAGE + ((long long)h * W + w) * C, h, w};
+    }
+    return place;
+  }
+  __device__ __forceinline__ void copy(const Place& place, SPEC_T* left, SPEC_T* right, bool wanted) const {
+#pragma unroll
+    for (int i = 0; i < Left::COUNT; ++i)
+      if (Left::copies(i)) {
+        const SPEC_T* const source = place.dy + (long long)i * Left::STEP * K;
+        Left::copy(left, i, source, used_filter & (i * Left::STEP < place.left), wanted);
+      }
+#pragma unroll
+    for (int i = 0; i < Right::COUNT; ++i)
+      if (Right::copies(i)) {
+        const Pixel& pixel = place.pixels[SAME ? 0 : i];
+        const SPEC_T* const source = SAME ? pixel.source + (long long)i * Right::STEP * C : pixel.source;
+        // The operator & leaves no branches.
+        const bool valid = used_weight & (i * Right::STEP < place.right);
+        Right::copy(right, i, source, valid & (SAME || (inside(pixel.h, H) & inside(pixel.w, W))), wanted);
+      }
+  }
+  __device__ __forceinline__ void advance(Place& place) const {
+    place.left -= DEPTH;
+    place.right -= DEPTH;
+    place.dy += (long long)DEPTH * K;
+    if (SAME) place.pixels[0].source += (long long)DEPTH * C;
+#pragma unroll
+    for (int i = 0; i < (SAME ? 0 : Right::COUNT); ++i) {
+      Pixel& pixel = place.pixels[i];
+      pixel.h += DOWN;
+      pixel.w += ACROSS;
+      pixel.source += DEPTH / (P * Q) * IMAGE + ((long long)DOWN * W + ACROSS) * C;
+      if (pixel.w >= Q * STRIDE_W + from_left) {  // behind the last output of a row
+        pixel.w -= Q * STRIDE_W;
+        pixel.h += STRIDE_H;
+        pixel.source += ((long long)STRIDE_H * W - Q * STRIDE_W) * C;
+      }
+      if (pixel.h >= P * STRIDE_H + from_top) {  // of an image
+        pixel.h -= P * STRIDE_H;
+        pixel.source += IMAGE - (long long)P * STRIDE_H * W * C;
+      }
     }
   }
 };
@@ -87,13 +129,12 @@ conv2d_backward_weight_tensor_core(SPEC_ACC* __restrict__ workspace, const SPEC_
   const unsigned positions = (unsigned)N * P * Q, chunk = product / GROUPS;
   const unsigned begin = chunk * CHUNK, end = min(begin + CHUNK, positions);
 
-  const GradientOperand gradient{dy + group * GROUP_K, first_row, begin, end};
-  const ImageOperand image(x + group * GROUP_C, first_column, begin, end);
+  const Operands operands(dy + group * GROUP_K, x + group * GROUP_C, first_row, first_column, begin, end);
   Sums sums;
-  multiply(gradient, image, (int)ceil_div<unsigned>(end - begin, DEPTH), tiles, sums);
+  multiply(operands, (int)ceil_div<unsigned>(end - begin, DEPTH), tiles, sums);
 
   SPEC_ACC* chunk_sums = workspace + ((long long)chunk * WEIGHTS + group * GROUP_K * FILTER);
-  for_each_pack<WIDTH>(sums, [=](int row, int column, const float(&values)[WIDTH]) {
+  for_each_pack<WIDTH, Operands>(sums, [=](int row, int column, const float(&values)[WIDTH]) {
     const int k = first_row + row, weight = first_column + column;
     if (k >= GROUP_K || weight >= FILTER) return;
     Pack<SPEC_ACC, WIDTH> pack;

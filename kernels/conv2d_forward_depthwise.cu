@@ -63,6 +63,7 @@ conv2d_forward_depthwise(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, c
 
   Sums offsets = {};
   if (SPEC_BIAS) offsets = widened(load_pack<WIDTH>(bias + c));
+  SPEC_T* outputs = y + ((n * P + first_row) * Q + first_column) * C + c;
 #pragma unroll
   for (int row = 0; row < ROWS; ++row)
 #pragma unroll
@@ -73,6 +74,6 @@ conv2d_forward_depthwise(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, c
 #pragma unroll
       for (int v = 0; v < WIDTH; ++v)
         sum.values[v] = activate(SPEC_BIAS ? sum.values[v] + offsets.values[v] : sum.values[v]);
-      store_pack<WIDTH>(y + ((n * P + p) * Q + q) * C + c, narrowed(sum));
+      store_pack<WIDTH>(outputs + (row * Q + column) * C, narrowed(sum));
     }
 }

@@ -77,6 +77,7 @@ conv2d_forward_few_channels(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x
 
     const int q = first_column + column;
     if (q >= Q) continue;
+    SPEC_T* outputs = y + ((n * P + first_row + line) * Q + q) * K + first_filter + first;
 #pragma unroll
     for (int v = 0; v < FILTERS; v += VECTOR) {
       const int k = first_filter + first + v;
@@ -96,7 +97,7 @@ conv2d_forward_few_channels(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x
           const SPEC_ACC sum = sums[i][v + f];
           values.values[f] = from_acc<SPEC_T>(activate(SPEC_BIAS ? sum + offsets[f] : sum));
         }
-        store_pack<VECTOR>(y + ((n * P + p) * Q + q) * K + k, values);
+        store_pack<VECTOR>(outputs + i * LINES * Q * K + v, values);
       }
     }
   }

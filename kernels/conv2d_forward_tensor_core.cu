@@ -19,7 +19,7 @@
 // Tested    tests/operations/test_conv2d.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
-#include "conv2d.cuh"
+#include "conv2d_taps.cuh"
 #include "tensor_core_tile.cuh"
 
 constexpr int COLUMN_TILES = ceil_div(GROUP_K, COLUMNS);
@@ -28,40 +28,55 @@ constexpr int VECTOR_K = GROUP_K % VECTOR == 0 ? VECTOR : 1;
 static_assert(GROUP_C % VECTOR == 0, "a chunk lies within one tap");
 static_assert(misses_image(DEPTH), "taps of a row that is OFF_IMAGE reach no pixel and stay within int");
 
-struct ImageOperand {
-  typedef OperandTile<ROWS, true> Tile;
-  const SPEC_T* x;  // at the group's first channel
-  const WindowStart* windows;
+typedef TapRow<DILATION_H, DILATION_W, H, W> Window;
 
-  __device__ __forceinline__ void copy(int step, SPEC_T* tile) const {
-    const int depth = step * DEPTH + Tile::offset(), c = depth % GROUP_C, tap = depth / GROUP_C;
-    const int down = tap / S * DILATION_H, across = tap % S * DILATION_W;
-    const long long shift = ((long long)down * W + across) * C + c;
+struct Operands {
+  typedef OperandTile<ROWS, true> Left;
+  typedef OperandTile<COLUMNS, true> Right;
+  typedef DepthWalk<GROUP_C, DEPTH> Walk;
+  struct Place {
+    Walk walk;
+    long long pixel;  // from a window's start
+    const SPEC_T* weight;
+  };
+  const SPEC_T* weight;  // of the first filter that this thread copies
+  int filters;           // from there on
+  Window windows[Left::COUNT];
+
+  __device__ __forceinline__ Operands(const Window* of_rows, const SPEC_T* group_weight, int first)
+      : weight(group_weight + (long long)(first + Right::line(0)) * FILTER),
+        filters(GROUP_K - first - Right::line(0)) {
 #pragma unroll
-    for (int i = 0; i < Tile::COUNT; ++i) {
-      if (!Tile::copies(i)) continue;
-      const WindowStart window = windows[Tile::line(i)];
-      // The operator & leaves no branches.
-      const bool valid = (depth < FILTER) & inside(window.h + down, H) & inside(window.w + across, W);
-      Tile::copy(tile, i, x + window.element + shift, valid);
-    }
+    for (int i = 0; i < Left::COUNT; ++i)
+      if (Left::copies(i)) windows[i] = of_rows[Left::line(i)];
   }
-};
-
-struct FilterOperand {
-  typedef OperandTile<COLUMNS, true> Tile;
-  const SPEC_T* weight;  // of the group
-  int first;
-
-  __device__ __forceinline__ void copy(int step, SPEC_T* tile) const {
-    const int depth = step * DEPTH + Tile::offset(), c = depth % GROUP_C, tap = depth / GROUP_C;
-    const int element = stored_tap(tap / S, tap % S) * GROUP_C + c;
+  __device__ __forceinline__ Place first() const {
+    const Walk walk(Left::offset(), S);
+    const long long pixel = ((long long)walk.i * DILATION_H * W + walk.j * DILATION_W) * C + walk.channel;
+    return {walk, pixel, weight + (stored_tap(walk.i, walk.j) * GROUP_C + walk.channel)};
+  }
+  __device__ __forceinline__ void copy(const Place& place, SPEC_T* left, SPEC_T* right, bool wanted) const {
+    const bool inside_filter = FILTER % DEPTH == 0 || place.walk.i < R;
 #pragma unroll
-    for (int i = 0; i < Tile::COUNT; ++i) {
-      if (!Tile::copies(i)) continue;
-      const int k = first + Tile::line(i);
-      Tile::copy(tile, i, weight + (long long)k * FILTER + element, depth < FILTER && k < GROUP_K);
-    }
+    for (int i = 0; i < Left::COUNT; ++i)
+      if (Left::copies(i))
+        Left::copy(left, i, windows[i].source + place.pixel, windows[i].meets(place.walk, R), wanted);
+#pragma unroll
+    for (int i = 0; i < Right::COUNT; ++i)
+      if (Right::copies(i)) {
+        const bool valid = inside_filter & (GROUP_K % COLUMNS == 0 || i * Right::STEP < filters);
+        Right::copy(right, i, place.weight + (long long)i * Right::STEP * FILTER, valid, wanted);
+      }
+  }
+  __device__ __forceinline__ void advance(Place& place) const {
+    place.pixel += DEPTH;
+    place.weight += DEPTH;
+    place.walk.advance(S, [&](bool next_tap, bool next_row) {
+      constexpr long long TAP = (long long)DILATION_W * C - GROUP_C;
+      constexpr long long ROW = ((long long)DILATION_H * W - (long long)S * DILATION_W) * C;
+      place.pixel += (next_tap ? TAP : 0) + (next_row ? ROW : 0);
+      if (FLIP) place.weight -= next_tap ? 2 * GROUP_C : 0;
+    });
   }
 };
 
@@ -69,24 +84,26 @@ GPUCNN_KERNEL __launch_bounds__(THREADS)
 conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
                            const SPEC_T* __restrict__ bias, int N) {
   extern __shared__ __align__(128) SPEC_T tiles[];
-  __shared__ WindowStart windows[ROWS];
+  __shared__ Window windows[ROWS];
   const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / (COLUMN_TILES * GROUPS) * ROWS;
   const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS);
   const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
 
-  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) windows[row] = window_start(first_row + row, positions);
+  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
+    const WindowStart start = window_start(first_row + row, positions);
+    windows[row] = Window::of(x + (start.element + group * GROUP_C), start.h, start.w, R, S);
+  }
   __syncthreads();
 
-  const ImageOperand image{x + group * GROUP_C, windows};
-  const FilterOperand filters{weight + group * GROUP_K * FILTER, first_column};
+  const Operands operands(windows, weight + group * GROUP_K * FILTER, first_column);
   Sums sums;
-  multiply(image, filters, ceil_div(FILTER, DEPTH), tiles, sums);
+  multiply(operands, ceil_div(FILTER, DEPTH), tiles, sums);
 
 #pragma unroll
   for (int j = 0; j < STRIPS; ++j) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int k = first_column + sum_column(j, e);
+      const int k = first_column + warp_column() + Operands::Right::column(j, e);
       const float offset = SPEC_BIAS && k < GROUP_K ? to_acc(bias[group * GROUP_K + k]) : 0.0f;
 #pragma unroll
       for (int i = 0; i < BANDS; ++i) {
@@ -98,7 +115,7 @@ conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
       }
     }
   }
-  for_each_pack<VECTOR>(sums, [=](int row, int column, const float(&values)[VECTOR]) {
+  for_each_pack<VECTOR, Operands>(sums, [=](int row, int column, const float(&values)[VECTOR]) {
     const unsigned m = first_row + row;
     if (m >= positions) return;
 #pragma unroll

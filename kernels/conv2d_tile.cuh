@@ -60,7 +60,7 @@ struct Carrier {
         converted.values[v] = to_acc(packs[i].values[v]);
         if (ALONG_DEPTH) tile[offset() + v][line(i)] = converted.values[v];
       }
-      if (!ALONG_DEPTH) store_pack<VECTOR>(&tile[line(i)][offset()], converted);
+      if (!ALONG_DEPTH) store_pack_in_shared<VECTOR>(&tile[line(i)][offset()], converted);
     }
   }
 };

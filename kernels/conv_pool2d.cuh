@@ -27,8 +27,7 @@ constexpr int TILE_H = ROWS * POOL_R + R - 1, TILE_W = COLUMNS * POOL_S + S - 1;
 constexpr int PITCH = TILE_W * C | 1;
 
 // The image's pixels that the pooled outputs from (row, column) on see, zeros outside the image.
-__device__ __forceinline__ void load_image_tile(SPEC_ACC (&tile)[TILE_H * PITCH], const SPEC_T* __restrict__ image,
-                                                int row, int column) {
+__device__ __forceinline__ void load_image_tile(SPEC_ACC* tile, const SPEC_T* __restrict__ image, int row, int column) {
   const int top = row * POOL_R - PAD_TOP, left = column * POOL_S - PAD_LEFT;
   for (int e = (int)threadIdx.x; e < TILE_H * TILE_W * C; e += THREADS) {
     const int line = e / (TILE_W * C), rest = e % (TILE_W * C), h = top + line, w = left + rest / C;

@@ -22,39 +22,78 @@ constexpr bool TRANSPOSE_A = SPEC_TRANSPOSE_A, TRANSPOSE_B = SPEC_TRANSPOSE_B, B
 constexpr unsigned CHUNK = TUNE_CHUNK;
 static_assert(CHUNK % DEPTH == 0, "a chunk ends with a step, so that zeros are added only at K");
 
-// Rows (of op(a)) or columns (of op(b)) from `first`, the terms from `begin` to `end`. Unsigned: a tile may reach past 2^31.
+// Rows (of op(a)) or columns (of op(b)) from `first`, the terms from `begin` to `end`.
 template <int EXTENT, bool ALONG_DEPTH>
 struct MatrixOperand {
   typedef OperandTile<EXTENT, ALONG_DEPTH> Tile;
-  const SPEC_T* matrix;
-  unsigned first, extent, begin, end, stride;
+  struct Place {
+    const SPEC_T* source;
+    int terms;  // from there to the end, which may lie before
+  };
+  const SPEC_T* start;  // of this thread's first chunk
+  int terms, others;    // from there to the ends of both axes
+  unsigned stride;
 
-  __device__ __forceinline__ void copy(int step, SPEC_T* tile) const {
-    const unsigned depth = begin + (unsigned)step * DEPTH;
-    const unsigned place = (ALONG_DEPTH ? depth : first) + Tile::offset(), most = ALONG_DEPTH ? end : extent;
+  __device__ __forceinline__ MatrixOperand(const SPEC_T* matrix, unsigned first, unsigned extent, unsigned begin,
+                                           unsigned end, unsigned line_stride)
+      : stride(line_stride) {
+    const unsigned line = (ALONG_DEPTH ? first : begin) + Tile::line(0);
+    const unsigned place = (ALONG_DEPTH ? begin : first) + Tile::offset();
+    start = matrix + ((long long)line * stride + place);
+    terms = (int)(end - (ALONG_DEPTH ? place : line));
+    others = (int)(extent - (ALONG_DEPTH ? line : place));
+  }
+  __device__ __forceinline__ void copy(const Place& place, SPEC_T* tile, bool wanted) const {
 #pragma unroll
     for (int i = 0; i < Tile::COUNT; ++i) {
       if (!Tile::copies(i)) continue;
-      const unsigned line = (ALONG_DEPTH ? first : depth) + Tile::line(i);
-      const bool valid = place < most && line < (ALONG_DEPTH ? extent : end);
-      Tile::copy(tile, i, valid ? matrix + (line * stride + place) : matrix, valid);
+      // The operator & leaves no branches.
+      const int line = i * Tile::STEP;
+      const bool valid = ((ALONG_DEPTH ? 0 : line) < place.terms) & ((ALONG_DEPTH ? line : 0) < others);
+      Tile::copy(tile, i, place.source + (unsigned long long)stride * line, valid, wanted);
     }
+  }
+  __device__ __forceinline__ void advance(Place& place) const {
+    place.source += ALONG_DEPTH ? DEPTH : (unsigned long long)stride * DEPTH;
+    place.terms -= DEPTH;
   }
 };
 
-// The sums of tile number `tile`, whose first element is (m0, n0).
+struct Operands {
+  typedef MatrixOperand<ROWS, !TRANSPOSE_A> A;
+  typedef MatrixOperand<COLUMNS, TRANSPOSE_B> B;
+  typedef typename A::Tile Left;
+  typedef typename B::Tile Right;
+  struct Place {
+    typename A::Place a;
+    typename B::Place b;
+  };
+  A a;
+  B b;
+
+  __device__ __forceinline__ Place first() const { return {{a.start, a.terms}, {b.start, b.terms}}; }
+  __device__ __forceinline__ void copy(const Place& place, SPEC_T* left, SPEC_T* right, bool wanted) const {
+    a.copy(place.a, left, wanted);
+    b.copy(place.b, right, wanted);
+  }
+  __device__ __forceinline__ void advance(Place& place) const {
+    a.advance(place.a);
+    b.advance(place.b);
+  }
+};
+
+// The sums of the tile whose first element is (m0, n0).
 __device__ __forceinline__ void multiply_matrices(unsigned m0, unsigned n0, const SPEC_T* a, const SPEC_T* b, unsigned M, unsigned N,
                                                   unsigned K, unsigned begin, unsigned end, SPEC_T* tiles, Sums& sums) {
-  const MatrixOperand<ROWS, !TRANSPOSE_A> left{a, m0, M, begin, end, TRANSPOSE_A ? M : K};
-  const MatrixOperand<COLUMNS, TRANSPOSE_B> right{b, n0, N, begin, end, TRANSPOSE_B ? K : N};
-  multiply(left, right, (int)ceil_div<unsigned>(end - begin, DEPTH), tiles, sums);
+  const Operands operands{{a, m0, M, begin, end, TRANSPOSE_A ? M : K}, {b, n0, N, begin, end, TRANSPOSE_B ? K : N}};
+  multiply(operands, (int)ceil_div<unsigned>(end - begin, DEPTH), tiles, sums);
 }
 
 // y[m][n] = the sums, packed into 16 bytes where rows of y start at multiples of that.
 template <int WIDTH, class T>
 __device__ __forceinline__ void store_sums(T* y, const Sums& sums, unsigned m0, unsigned n0, unsigned M, unsigned N) {
   const bool packed = N % WIDTH == 0;
-  for_each_pack<WIDTH>(sums, [=](int row, int column, const float(&values)[WIDTH]) {
+  for_each_pack<WIDTH, Operands>(sums, [=](int row, int column, const float(&values)[WIDTH]) {
     const unsigned m = m0 + row, n = n0 + column;
     if (m >= M || n >= N) return;
     T* const place = y + (m * N + n);
@@ -84,7 +123,7 @@ matmul_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ a,
   for (int j = 0; j < STRIPS; ++j) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const unsigned n = n0 + sum_column(j, e);
+      const unsigned n = n0 + warp_column() + Operands::Right::column(j, e);
       const float offset = BIAS && n < (unsigned)N ? to_acc(bias[n]) : 0.0f;
 #pragma unroll
       for (int i = 0; i < BANDS; ++i) {

@@ -20,8 +20,8 @@
 
 __device__ __forceinline__ unsigned to_tf32(float value) {
   const unsigned bits = __float_as_uint(value);
-  // Halfway cases away from zero, as cvt.rna does; infinities and NaN stay what they are.
-  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
+  // Halfway cases to even, as cvt.rn does; infinities and NaN stay what they are.
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0xfffu + ((bits >> 13) & 1u)) & 0xffffe000u;
 }
 
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -50,6 +50,9 @@ __device__ __forceinline__ void ldmatrix_x2_trans(unsigned (&fragments)[2], cons
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid) {
   emulated_copy_async(shared, global, 16, valid ? 16 : 0);
 }
+__device__ __forceinline__ void cp_async_16_if(bool wanted, void* shared, const void* global, bool valid) {
+  if (wanted) emulated_copy_async(shared, global, 16, valid ? 16 : 0);
+}
 __device__ __forceinline__ void cp_async_8(void* shared, const void* global, bool valid) {
   emulated_copy_async(shared, global, 8, valid ? 8 : 0);
 }
@@ -70,9 +73,14 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
   return (unsigned)__cvta_generic_to_shared(pointer);
 }
 
-// Round to tf32, ties away from zero. mma reads the upper 19 bits of an operand, so a plain float is cut off instead.
+// Round to tf32, ties to even, before sm_90 away from zero: there nothing else is one instruction of PTX, and even that
+// takes two. mma reads the upper 19 bits of an operand, so a plain float is cut off instead.
 __device__ __forceinline__ unsigned to_tf32(float value) {
-#if __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 900
+  unsigned rounded;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
+  return rounded;
+#elif __CUDA_ARCH__ >= 800
   unsigned rounded;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
   return rounded;
@@ -196,6 +204,21 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bo
                : "memory");
 #else
   *reinterpret_cast<uint4*>(shared) = valid ? *reinterpret_cast<const uint4*>(global) : make_uint4(0u, 0u, 0u, 0u);
+#endif
+}
+// The same where `wanted`, and else nothing, without a branch.
+__device__ __forceinline__ void cp_async_16_if(bool wanted, void* shared, const void* global, bool valid) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "{\n"
+      ".reg .pred wanted;\n"
+      "setp.ne.b32 wanted, %3, 0;\n"
+      "@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
+      "}" ::"r"(shared_address(shared)),
+      "l"(global), "r"(valid ? 16 : 0), "r"((int)wanted)
+      : "memory");
+#else
+  if (wanted) cp_async_16(shared, global, valid);
 #endif
 }
 __device__ __forceinline__ void cp_async_8(void* shared, const void* global, bool valid) {

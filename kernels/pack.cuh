@@ -18,8 +18,14 @@ __device__ __forceinline__ Pack<T, WIDTH> load_pack(const T* x) {
   return *reinterpret_cast<const Pack<T, WIDTH>*>(x);
 }
 
+// To an output, in global memory.
 template <int WIDTH, class T>
 __device__ __forceinline__ void store_pack(T* y, const Pack<T, WIDTH>& pack) {
+  store_at_once(reinterpret_cast<Pack<T, WIDTH>*>(y), pack);
+}
+
+template <int WIDTH, class T>
+__device__ __forceinline__ void store_pack_in_shared(T* y, const Pack<T, WIDTH>& pack) {
   *reinterpret_cast<Pack<T, WIDTH>*>(y) = pack;
 }
 

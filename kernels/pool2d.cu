@@ -9,16 +9,22 @@
 //           (count_include_pad), else by its pixels inside the image.
 // Layout    x, dx (N, H, W, C); y, dy, argmax (N, P, Q, C); C-contiguous; TUNE_WIDTH > 1: every array 16-byte aligned
 // Compiled  SPEC_*: Pool2dSpec, SPEC_KIND 0 max, 1 min, 2 average; TUNE_WIDTH: channels of a thread, 1 or 16 bytes' worth;
+//           TUNE_ROWS, TUNE_COLUMNS: pixels of dx of a thread, divisors of the strides;
 //           TUNE_CHANNELS, TUNE_LANES: the block of *_block_reduce, powers of two; run-time: N (of *_block_reduce only in the grid)
-// Launch    *_direct: grid ceil(outputs / (WIDTH * 256)), block 256; a thread owns WIDTH channels of a y (of a dx) pixel;
-//           up to 64 registers, else NVRTC 13 spills in unrolled windows to save a few
+// Launch    forward_direct: grid ceil(outputs / (WIDTH * 256)), block 256; a thread owns WIDTH channels of a pixel of y;
+//           backward_input_direct: the same over N * DOWN * ACROSS cells of ROWS x COLUMNS pixels, of which a thread owns WIDTH
+//           channels. Cells begin where the padded image's row is a multiple of ROWS, and columns alike, so that all pixels of a
+//           cell are covered by the same windows, or by fewer of them; a cell of stride x stride belongs to one window alone
+//           where windows do not overlap.
+//           Up to 64 registers, else NVRTC 13 spills in unrolled windows to save a few
 //           *_block_reduce: grid N*P*Q*ceil(C/CHANNELS), block (CHANNELS, LANES); a block owns CHANNELS channels of a y pixel,
 //           lane l of a channel takes pixels l, l + LANES, … of the window
 // Assumes   one image of x or y has less than 2^31 elements; WIDTH divides C; CHANNELS and LANES are powers of two
 // Writes    every element once. Ties go to the first pixel in row-major order, as does NaN, which beats every number.
 //           Sums: the window's pixels, or the covering windows, in row-major order; *_block_reduce: each lane in row-major
 //           order, then a tree over lanes whose upper half is added to the lower
-// Cost      forward N*P*Q*C*R*S comparisons or additions; x read once (overlaps from cache), y and argmax written: memory-bound
+// Cost      forward N*P*Q*C*R*S comparisons or additions; x read once (overlaps from cache), y and argmax written; backward
+//           the reverse, a window read once for each cell that it may cover: memory-bound
 // Tested    tests/operations/test_pool2d.py
 // Source    the definition; argmax as a window offset instead of PyTorch's 64-bit position in the image saves 7 bytes a pixel
 #include "common.cuh"
@@ -155,57 +161,104 @@ GPUCNN_KERNEL __launch_bounds__(256, 4)
 }
 #endif
 
+#ifdef TUNE_ROWS
+constexpr int ROWS = TUNE_ROWS, COLUMNS = TUNE_COLUMNS;
+constexpr int SKIPPED_H = PAD_TOP % ROWS, SKIPPED_W = PAD_LEFT % COLUMNS;  // pixels of the first cell before the image
+constexpr int DOWN = ceil_div(H + SKIPPED_H, ROWS), ACROSS = ceil_div(W + SKIPPED_W, COLUMNS);
+constexpr bool WHOLE = SKIPPED_H == 0 && SKIPPED_W == 0 && H % ROWS == 0 && W % COLUMNS == 0;
 // How many windows can cover a pixel, along each axis.
 constexpr int COVERING_H = SPAN_H / STRIDE_H + 1, COVERING_W = SPAN_W / STRIDE_W + 1;
+static_assert(STRIDE_H % ROWS == 0 && STRIDE_W % COLUMNS == 0, "a cell lies within one step of the windows");
 
-// Gather: every pixel asks the windows that may cover it, so no window writes to a pixel and no order of blocks matters.
-// Distances are measured from the corner of the padded image.
+// A thread's cell and the last window that may cover it. Distances are measured from the corner of the padded image.
+struct Cell {
+  long long image;
+  int top, left, channel;  // of its first pixel, perhaps before the image
+  int p, q;
+  int down, right;  // from that window's first pixel to the cell's
+
+  __device__ __forceinline__ Cell() {
+    const Place<DOWN, ACROSS> at;
+    image = at.image;
+    channel = at.channel;
+    top = at.row * ROWS - SKIPPED_H;
+    left = at.column * COLUMNS - SKIPPED_W;
+    p = (top + PAD_TOP) / STRIDE_H;
+    q = (left + PAD_LEFT) / STRIDE_W;
+    down = ROWS == STRIDE_H ? 0 : (top + PAD_TOP) % STRIDE_H;
+    right = COLUMNS == STRIDE_W ? 0 : (left + PAD_LEFT) % STRIDE_W;
+  }
+
+  __device__ __forceinline__ void write(SPEC_T* dx, const SPEC_ACC (&sums)[ROWS][COLUMNS][WIDTH]) const {
+    const long long first = image * IMAGE_X + (top * W + left) * C + channel;
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+      for (int column = 0; column < COLUMNS; ++column) {
+        const int h = top + row, w = left + column;
+        if (!WHOLE && (h < 0 || h >= H || w < 0 || w >= W)) continue;
+        Values gradients;
+        for (int v = 0; v < WIDTH; ++v) gradients.values[v] = from_acc<SPEC_T>(sums[row][column][v]);
+        store_pack<WIDTH>(dx + (first + (row * W + column) * C), gradients);
+      }
+  }
+};
+
+// Gather: every cell asks the windows that may cover it, so no window writes to a pixel and no order of blocks matters.
 #if SPEC_KIND == 2
 GPUCNN_KERNEL __launch_bounds__(256, 4)
     pool2d_backward_input_direct_average(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, int N) {
-  const Place<H, W> at;
-  if (at.image >= N) return;
-  const int from_top = at.row + PAD_TOP, from_left = at.column + PAD_LEFT;
-  const SPEC_T* const image = dy + at.image * IMAGE_Y + at.channel;
-  SPEC_ACC sums[WIDTH] = {};
+  const Cell cell;
+  if (cell.image >= N) return;
+  const SPEC_T* const image = dy + cell.image * IMAGE_Y + cell.channel;
+  SPEC_ACC sums[ROWS][COLUMNS][WIDTH] = {};
   for (int i = COVERING_H - 1; i >= 0; --i)
     for (int j = COVERING_W - 1; j >= 0; --j) {
-      const int p = from_top / STRIDE_H - i, q = from_left / STRIDE_W - j;
-      const int r = from_top - p * STRIDE_H, s = from_left - q * STRIDE_W;
-      if (p < 0 || p >= P || q < 0 || q >= Q || r >= R || s >= S) continue;
+      const int p = cell.p - i, q = cell.q - j, down = cell.down + i * STRIDE_H, right = cell.right + j * STRIDE_W;
+      if (p < 0 || p >= P || q < 0 || q >= Q || down > SPAN_H || right > SPAN_W) continue;
       const SPEC_ACC count = divisor(p * STRIDE_H - PAD_TOP, q * STRIDE_W - PAD_LEFT);
       const Values gradient = load_pack<WIDTH>(image + (p * Q + q) * C);
-      for (int v = 0; v < WIDTH; ++v) sums[v] += to_acc(gradient.values[v]) / count;
+      SPEC_ACC shares[WIDTH];
+      for (int v = 0; v < WIDTH; ++v) shares[v] = to_acc(gradient.values[v]) / count;
+#pragma unroll
+      for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+        for (int column = 0; column < COLUMNS; ++column) {
+          if (down + row > SPAN_H || right + column > SPAN_W) continue;
+          for (int v = 0; v < WIDTH; ++v) sums[row][column][v] += shares[v];
+        }
     }
-  Values gradients;
-  for (int v = 0; v < WIDTH; ++v) gradients.values[v] = from_acc<SPEC_T>(sums[v]);
-  store_pack<WIDTH>(dx + at.element, gradients);
+  cell.write(dx, sums);
 }
 #else
 GPUCNN_KERNEL __launch_bounds__(256, 4)
     pool2d_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_ARGMAX_T* __restrict__ argmax, int N) {
-  const Place<H, W> at;
-  if (at.image >= N) return;
-  const int from_top = at.row + PAD_TOP, from_left = at.column + PAD_LEFT;
-  const long long image = at.image * IMAGE_Y + at.channel;
-  SPEC_ACC sums[WIDTH] = {};
+  const Cell cell;
+  if (cell.image >= N) return;
+  const long long image = cell.image * IMAGE_Y + cell.channel;
+  SPEC_ACC sums[ROWS][COLUMNS][WIDTH] = {};
   for (int i = COVERING_H - 1; i >= 0; --i)
     for (int j = COVERING_W - 1; j >= 0; --j) {
-      const int p = from_top / STRIDE_H - i, q = from_left / STRIDE_W - j;
-      const int down = from_top - p * STRIDE_H, right = from_left - q * STRIDE_W;
+      const int p = cell.p - i, q = cell.q - j, down = cell.down + i * STRIDE_H, right = cell.right + j * STRIDE_W;
       if (p < 0 || p >= P || q < 0 || q >= Q || down > SPAN_H || right > SPAN_W) continue;
-      if (down % DILATION_H != 0 || right % DILATION_W != 0) continue;  // between the pixels of a dilated window
-      const int offset = down / DILATION_H * S + right / DILATION_W;
       const Offsets kept = load_pack<WIDTH>(argmax + image + (p * Q + q) * C);
       const Values gradient = load_pack<WIDTH>(dy + image + (p * Q + q) * C);
-      for (int v = 0; v < WIDTH; ++v)
-        if ((int)kept.values[v] == offset) sums[v] += to_acc(gradient.values[v]);
+#pragma unroll
+      for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+        for (int column = 0; column < COLUMNS; ++column) {
+          const int r = down + row, s = right + column;
+          if (r > SPAN_H || s > SPAN_W) continue;
+          if (r % DILATION_H != 0 || s % DILATION_W != 0) continue;  // between the pixels of a dilated window
+          const int offset = r / DILATION_H * S + s / DILATION_W;
+          for (int v = 0; v < WIDTH; ++v)
+            if ((int)kept.values[v] == offset) sums[row][column][v] += to_acc(gradient.values[v]);
+        }
     }
-  Values gradients;
-  for (int v = 0; v < WIDTH; ++v) gradients.values[v] = from_acc<SPEC_T>(sums[v]);
-  store_pack<WIDTH>(dx + at.element, gradients);
+  cell.write(dx, sums);
 }
 #endif
+#endif  // TUNE_ROWS
 #endif  // TUNE_WIDTH
 
 #ifdef TUNE_LANES

@@ -325,6 +325,21 @@ def check_mixed_precision(backend: Backend, precision: str) -> None:
     assert (variance != variance.astype(np.float16).astype(np.float32)).any(), "not rounded to 16 bits"
 
 
+def test_a_step_that_the_loss_scale_skips_moves_the_averages_all_the_same(backend: Backend) -> None:
+    """As with PyTorch's GradScaler: the forward pass had moved them."""
+    model, (x, y) = network(precision="mixed_float16"), data(8)
+    model.train_step(x, y)
+    before = model.state_dict()
+    mixed = model.parameters()[0].mixed
+    assert mixed is not None
+    backend.copy(mixed.factors, np.array([2.0**60, 2.0**-60], np.float32))
+    model.train_step(x, y)
+    after = model.state_dict()
+    assert model.optimizer.state_dict()["loss_scale_steps"].tolist() == [0, 1] and model.optimizer.steps_taken == 1
+    moved = {name for name in after if (after[name] != before[name]).any()}
+    assert moved == states(model).keys()
+
+
 def test_memory_and_twins_know_the_averages() -> None:
     with gpucnn.use_backend("numpy"):
         model = network()

@@ -27,6 +27,7 @@ from gpucnn.layers import (
     BatchNormalization,
     Conv2D,
     Dense,
+    Flatten,
     GlobalAveragePooling2D,
     ReLU,
     Residual,
@@ -211,6 +212,29 @@ def test_a_run_folder_is_compared_with_its_own_weights(monkeypatch, tmp_path):
     shown = run(tmp_path / "run", "--backends", "numpy,cuda", "--batch-size", 1)
     assert shown.exit_code == 0, shown.output
     assert "forward  max_pooling2d_1" in shown.stdout  # silu is not fused with it
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [Flatten(), Dense(1, "sigmoid")],
+        lambda: [Flatten(), Dense(3)],
+        lambda: [Flatten(), Dense(3, "softmax")],
+        lambda: [Conv2D(2, 3, activation="sigmoid")],
+        lambda: [Activation("softmax")],
+    ],
+    ids=["sigmoid", "linear", "softmax", "maps of sigmoids", "maps of softmaxes"],
+)
+def test_a_model_that_ends_otherwise_gets_targets_of_its_kind(backend_of, tmp_path, make, dtype):
+    backend_of("emulated")
+    *front, end = make()
+    path = tmp_path / "model.safetensors"
+    Sequential([Conv2D(2, 3, input_shape=(6, 6, 1)), *front, end], dtype=dtype).save(path)
+    shown = run(path, "--json")
+    assert shown.exit_code == 0, shown.output
+    losses = [d for d in json.loads(shown.stdout)["differences"] if d["array"] == "loss"]
+    assert [d["layers"] for d in losses] == [[end.name]] and np.isfinite(losses[0]["expected"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import gpucnn
 from gpucnn import initializers
 from gpucnn.backends import Backend
 from gpucnn.generator import Generator, default_generator, spawn
+from gpucnn.layers import DepthwiseConv2D
 
 
 @pytest.mark.parametrize("value", [-1, 2**64, 1.0, "0", None, True, np.array([1, 2])])
@@ -101,6 +102,18 @@ def test_initializers_have_the_variance_of_the_papers(name: str, variance: float
 def test_fans_of_a_dense_weight() -> None:
     drawn = initializers.get("he_normal")(np.random.default_rng(0), (500, 20))
     assert drawn.var() == pytest.approx(2 / 20, rel=0.05), "(units, features): features come in"
+
+
+@pytest.mark.parametrize(("multiplier", "shape"), [(1, (600, 3, 2, 1)), (3, (1800, 3, 2, 1))])
+def test_fans_of_depthwise_filters_follow_their_shape(multiplier: int, shape: tuple[int, ...]) -> None:
+    """Six pixels come in; fan-out counts all filters, as PyTorch's does, and not those of one channel."""
+    layer = DepthwiseConv2D((3, 2), depth_multiplier=multiplier)
+    layer.build((5, 5, 600))
+    drawn = layer.weight.numpy()
+    assert drawn.shape == shape
+    limit = math.sqrt(6 / (6 + 6 * 600 * multiplier))
+    assert 0.99 * limit < np.abs(drawn).max() <= np.float32(limit)
+    assert initializers.he_normal(np.random.default_rng(0), shape).var() == pytest.approx(2 / 6, rel=0.05)
 
 
 def test_constants() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from gpucnn import dtypes
 from gpucnn.backends.backend import Gradients
-from gpucnn.backends.kernel_normalization import NormalizationKernels
+from gpucnn.backends.kernel_convolution import ConvolutionKernels
 from gpucnn.backends.launcher import Launcher
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Device, Graph
@@ -20,17 +19,12 @@ from gpucnn.plans.linear import by_products
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
-    AugmentSpec,
     BinarySpec,
     CastSpec,
     ConcatenateSpec,
-    Conv2dSpec,
-    ConvPool2dSpec,
     DropoutSpec,
     LinearSpec,
     MatmulSpec,
-    Pad2dSpec,
-    Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
     ScaledCastSpec,
@@ -41,7 +35,7 @@ from gpucnn.specs.concatenate import MAX_PARTS
 from gpucnn.specs.elementwise import MAX_AXES
 
 
-class KernelBackend(NormalizationKernels):
+class KernelBackend(ConvolutionKernels):
     """Operations as kernel launches.
 
     An operation with nothing to write returns its empty output without a launch; a sum over nothing returns zeros.
@@ -151,126 +145,7 @@ class KernelBackend(NormalizationKernels):
         self.launcher.run(operation, spec, {name: y, **operands}, algorithm)
         return y
 
-    # -- convolution, pooling, padding, matrix products -------------------------------------------------------------
-    def conv2d_forward(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        spec: Conv2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        operands = {"x": x, "weight": weight, "bias": bias, "N": spec.n}
-        return self._write("conv2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm)
-
-    def conv2d_backward_input(
-        self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> Array:
-        operands = {"dy": dy, "weight": weight, "N": spec.n}
-        return self._write("conv2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
-
-    def conv2d_backward_weight(
-        self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> Array:
-        weights = math.prod(spec.weight_shape)
-        operands = {"dy": dy, "x": x, "N": spec.n, "POSITIONS": spec.p * spec.q, "WEIGHTS": weights}
-        return self._write(
-            "conv2d_backward_weight",
-            spec,
-            "dw",
-            out,
-            spec.weight_shape,
-            operands,
-            algorithm=algorithm,
-            empty_sum=spec.n == 0,
-        )
-
-    def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
-        rows = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
-        db = self._output(out, (spec.k,), spec.dtype)
-        self.reduce_forward(dy, rows, out=db.reshape(1, spec.k))
-        return db
-
-    def pool2d_forward(
-        self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> tuple[Array, Array | None]:
-        argmax = None if spec.kind == "average" else self.empty(spec.y_shape, spec.argmax_dtype)
-        operands = {"x": x, "argmax": argmax, "N": spec.n}
-        return self._write("pool2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm), argmax
-
-    def pool2d_backward_input(
-        self,
-        dy: Array,
-        argmax: Array | None,
-        spec: Pool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        operands = {"dy": dy, "argmax": argmax, "N": spec.n}
-        return self._write("pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
-
-    def conv_pool2d_forward(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> tuple[Array, Array]:
-        choice = self.empty(spec.y_shape, spec.choice_dtype)
-        operands = {"choice": choice, "x": x, "weight": weight, "bias": bias}
-        return self._write("conv_pool2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm), choice
-
-    def conv_pool2d_backward_input(
-        self,
-        dy: Array,
-        choice: Array,
-        weight: Array,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        operands = {"dy": dy, "choice": choice, "weight": weight}
-        return self._write("conv_pool2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
-
-    def conv_pool2d_backward_weight(
-        self,
-        dy: Array,
-        choice: Array,
-        x: Array,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        out_bias: Array | None = None,
-        algorithm: str | None = None,
-    ) -> tuple[Array, Array | None]:
-        db = self._output(out_bias, (spec.k,), spec.dtype)
-        if spec.n == 0:
-            self.fill_forward(0, ArraySpec(spec.k, spec.dtype), out=db)
-        operands = {"db": db, "dy": dy, "choice": choice, "x": x, "N": spec.n}
-        operation = "conv_pool2d_backward_weight"
-        dw = self._write(
-            operation, spec, "dw", out, spec.weight_shape, operands, algorithm=algorithm, empty_sum=spec.n == 0
-        )
-        return dw, db if spec.bias else None
-
-    def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
-        return self._write("pad2d_forward", spec, "y", out, spec.y_shape, {"x": x, "value": spec.value, "N": spec.n})
-
-    def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
-        return self._write("pad2d_backward_input", spec, "dx", out, spec.x_shape, {"dy": dy, "N": spec.n})
-
-    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
-        drawn = {"stream": spec.stream, "threshold": spec.threshold, "turn": spec.turn}
-        operands = {"x": x, "state": state, **drawn, "value": spec.value, "N": spec.n}
-        return self._write("augment_forward", spec, "y", out, spec.y_shape, operands)
-
+    # -- matrix products --------------------------------------------------------------------------------------------
     def matmul_forward(
         self,
         a: Array,

@@ -16,6 +16,7 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.cli.images import model_input
 from gpucnn.cli.models import builder
 from gpucnn.comparison import BACKWARD, FORWARD, Difference, compare, first_excessive
+from gpucnn.losses import Loss
 
 
 def _backends(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
@@ -33,7 +34,7 @@ def _backends(ctx: click.Context, parameter: click.Parameter, value: str) -> lis
     help="Which, between commas; the first is the reference.",
 )  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Images of the step.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, images and labels.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, images and targets.")
 @click.option(
     "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Images to take instead of random ones: a picture, .npy or IDX.",
@@ -52,14 +53,15 @@ def command(ctx: click.Context, model: str, names: list[str], batch_size: int, s
     build, settings = builder(model)
     chosen = [backends.get_backend(name) for name in names]
     with backends.use_backend("numpy"):
-        shape, outputs = build().sample_shapes("compare")
+        reference = build()
+    shape, outputs = reference.sample_shapes("compare")
     rng = np.random.default_rng(seed)
     if data is None:
-        x = rng.standard_normal((batch_size, *shape)).astype(np.float32)
+        x = rng.standard_normal((batch_size, *shape))
     else:
         x = model_input(data, shape, settings)[:batch_size]
-    labels = rng.integers(0, outputs[-1], len(x))
-    differences = compare(build, chosen, x, labels, seed=seed)
+    targets = _targets(reference.loss, outputs, len(x), rng)
+    differences = compare(build, chosen, x.astype(reference.dtype), targets, seed=seed)
     first = {direction: first_excessive(differences, direction) for direction in (FORWARD, BACKWARD)}
     if as_json:
         found = {
@@ -77,6 +79,14 @@ def command(ctx: click.Context, model: str, names: list[str], batch_size: int, s
         click.echo("\n".join(_verdict(first, chosen)))
     if any(first.values()):
         ctx.exit(1)
+
+
+def _targets(loss: Loss, outputs: tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw what a loss is for: labels, yes and no for each output, or numbers."""
+    if loss.accuracy == "labels":
+        return rng.integers(0, outputs[-1], count)
+    shape = (count, *outputs)
+    return rng.integers(0, 2, shape) if loss.accuracy == "binary" else rng.standard_normal(shape)
 
 
 def _described(difference: Difference, chosen: Sequence[backends.Backend]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gpucnn import backends
+from gpucnn.autograd import Tensor, no_grad
 from gpucnn.cli.options import MODELS, OPTIMIZERS
 from gpucnn.cli.run_folder import MODEL
 from gpucnn.datasets import cifar10, fashion_mnist
 from gpucnn.errors import CheckpointError
+from gpucnn.losses import BinaryCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy
 from gpucnn.model import Model
 from gpucnn.model.saving import read_model
 
@@ -34,6 +36,8 @@ def load_trained(path: Path) -> tuple[Model, dict[str, Any]]:
 def builder(model: str) -> tuple[Callable[[], Model], dict[str, Any]]:
     """Return what builds a compiled model on the backend in use, and what it was saved with, if it was.
 
+    A file does not tell what a model was trained for: the loss follows how its outputs end.
+
     Args:
         model: a name of `MODELS`, a run folder or a model file.
 
@@ -52,8 +56,25 @@ def builder(model: str) -> tuple[Callable[[], Model], dict[str, Any]]:
     if not path.exists():
         raise CheckpointError(f"{model!r} is neither a model ({', '.join(MODELS)}) nor a run folder or model file")
     with backends.use_backend("numpy"):
-        settings = load_trained(path)[1]
-    return lambda: load_trained(path)[0], settings
+        trained, settings = load_trained(path)
+        loss = _loss_of(trained)
+
+    def rebuild() -> Model:
+        made, _ = load_trained(path)
+        made.compile(made.optimizer, loss)
+        return made
+
+    return rebuild, settings
+
+
+def _loss_of(model: Model) -> Loss:
+    """Return the loss of labels for classes behind softmax, of yes and no behind sigmoid, of numbers for all others."""
+    shape, outputs = model.sample_shapes("loss")
+    with no_grad():
+        end = model(Tensor(model.backend.zeros((1, *shape), model.dtype), model.backend)).squashed
+    if end == "sigmoid":
+        return BinaryCrossentropy()
+    return SparseCategoricalCrossentropy() if end == "softmax" and len(outputs) == 1 else MeanSquaredError()
 
 
 def class_names(settings: Mapping[str, Any], count: int) -> list[str]:

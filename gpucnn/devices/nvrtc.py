@@ -187,10 +187,14 @@ def _libraries() -> Iterator[tuple[int, str]]:
 
 
 def header_folders(compiler: Nvrtc) -> tuple[str, ...]:
-    """Return where the toolkit's headers lie, such as `cuda_fp16.h`; those of the compiler's own version first."""
+    """Return where the toolkit's headers lie, such as `cuda_fp16.h`, those of the compiler's own version first; then
+    where those of CCCL do, such as `cuda/std/type_traits`, if they are installed.
+    """
     own = Path(compiler.path).parent.parent / "include"
     found = [own, *(folder.parent / "include" for folder in toolkit_folders())]
-    return tuple(dict.fromkeys(str(folder) for folder in found if (folder / "cuda_fp16.h").is_file()))
+    places = [(folder, "cuda_fp16.h") for folder in found]
+    places += [(folder / "cccl", "cuda/std/type_traits") for folder in found]
+    return tuple(dict.fromkeys(str(folder) for folder, header in places if (folder / header).is_file()))
 
 
 @cache

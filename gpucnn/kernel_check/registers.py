@@ -41,7 +41,9 @@ def compile_for(source: KernelSource, arch: str) -> Compilation:
     cubin, log = compiler.compile(source.text, source.file, arch, flags)
     log = _PLACE.sub(r"\1:\2: ", log)
     if cubin is None:
-        lines = [line for line in log.splitlines() if line.strip()]
-        return Compilation(arch, (), tuple(lines[:_MOST_LINES]), ())
+        lines = [line for line in log.splitlines() if line.strip()][:_MOST_LINES]
+        if 'cannot open source file "cuda/std/' in log:
+            lines.append("the toolkit's header needs those of CCCL: pip install nvidia-cuda-cccl")
+        return Compilation(arch, (), tuple(lines), ())
     module = CompiledModule(arch, cubin, log)
     return Compilation(arch, tuple(module.reports), (), tuple(module.warnings))

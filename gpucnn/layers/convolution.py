@@ -153,7 +153,7 @@ class DepthwiseConv2D(Convolution2D):
         kernel_size: filter size, int or (height, width).
         strides, padding, dilation_rate, activation, use_bias: as Conv2D.
         depth_multiplier: filters of each channel.
-        depthwise_initializer, bias_initializer: name or function.
+        depthwise_initializer, bias_initializer: name or function; fans are counted as `gpucnn.initializers` says.
 
     Input (N, H, W, C), output (N, P, Q, C * depth_multiplier). Weight (C * depth_multiplier, R, S, 1).
     """

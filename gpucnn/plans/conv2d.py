@@ -17,7 +17,7 @@ from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
-from gpucnn.plans.conv2d_chunks import sum_launch
+from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -69,7 +69,7 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
     few_channels = conv2d_few_channels.forward(spec, alignment, summation)
     depthwise = conv2d_depthwise.forward(spec, alignment, summation)
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
-    yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, spec.macros(), alignment), spec)
+    yield from _by_precision(on_cuda_cores, tensor_core.forward(spec, limits, spec.macros(), alignment), spec)
 
 
 def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -89,7 +89,7 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
 
     general = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
     on_cuda_cores = chain(conv2d_depthwise.backward_input(spec, alignment, summation, macros), general)
-    on_tensor_cores = tensor_core.backward_input(spec, macros, alignment, phases, pixels_of_phase)
+    on_tensor_cores = tensor_core.backward_input(spec, limits, macros, alignment, phases, pixels_of_phase)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
 
@@ -99,11 +99,7 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     weights = spec.k * filter_size
     chunk = _chunk(weights)
     slices = 8 if weights < _SMALL_WEIGHT else 1
-    order = (
-        f"n, p, q within chunks of {chunk} positions; "
-        f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order"
-    )
-    summation = f"{spec.acc_dtype} multiply-adds in the order {order}"
+    summation = f"{spec.acc_dtype} multiply-adds in the order {order_of_chunks(chunk, slices)}"
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
     macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
     workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
@@ -124,7 +120,7 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
     depthwise = conv2d_depthwise.backward_weight(spec, alignment, _without_epilogue(spec))
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
-    on_tensor_cores = map(in_two_stages, tensor_core.backward_weight(spec, macros, alignment, chunks, order))
+    on_tensor_cores = tensor_core.backward_weight(spec, _without_epilogue(spec), alignment)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
 

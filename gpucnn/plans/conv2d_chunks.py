@@ -67,6 +67,14 @@ class Chunks:
         return Plan(algorithm, variant, (first, adding), summation, workspace)
 
 
+def order_of_chunks(chunk: int, slices: int) -> str:
+    """Return the order of additions, for a summation, of chunks of positions that `slices` threads share."""
+    return (
+        f"n, p, q within chunks of {chunk} positions; "
+        f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order"
+    )
+
+
 def sum_launch(spec: Conv2dSpec, chunking: Mapping[str, object], lanes: int, slices: int) -> Launch:
     """Return the launch that adds the chunks of a gradient of the weight.
 

@@ -6,12 +6,20 @@ They need 16-byte accesses: arrays aligned to 16 bytes and, in a group, channels
 `tensor_core` multiplies float16 and bfloat16 as they are, and float32 rounded to tf32 where the Spec's precision says
 so. `tensor_core_3xtf32` keeps float32's accuracy by three products of split operands. It is a candidate for every
 float32 Spec and the default of none: that waits for a measurement on a GPU of its error against float64 and its time.
+
+Tiles come in the order of the time that `_time_of_slice` and the rounds of blocks over the multiprocessors predict for
+a batch of 64, whatever the batch. So do the chunks of the gradient of the weight, for 132 multiprocessors: their number
+decides the bits, and is the Spec's alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from gpucnn import dtypes
+from gpucnn.limits import DeviceLimits
+from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
 from gpucnn.plans.plan import Plan, ceil_div
 from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
 from gpucnn.specs import Conv2dSpec
@@ -23,46 +31,67 @@ _FARTHEST = 2**30
 _MOST_DEPTH = 64
 
 
-_128X128 = Tile(128, 128, 64, 64, 64, 4)
+_128X128, _256X128 = Tile(128, 128, 64, 64, 64, 4), Tile(256, 128, 64, 64, 64, 3)
+_256X64, _64X128 = Tile(256, 64, 64, 64, 64, 4), Tile(64, 128, 64, 32, 64, 4)
 _128X64 = Tile(128, 64, 64, 32, 64, 4)
 _64X64 = Tile(64, 64, 32, 32, 128, 3)
 _128X32, _32X128 = Tile(128, 32, 32, 32, 64, 4), Tile(32, 128, 32, 32, 64, 4)
 
+_BATCH, _MULTIPROCESSORS = 64, 132
+_REACH = 100
+"""A tile so wide (rows * columns / (rows + columns)) multiplies as long as it copies from L2, where an H100's mma.sync
+reaches two thirds of the tensor cores' rate and L2 brings a multiprocessor about 26 bytes a cycle."""
+_LEAST_CHUNK, _CHUNK_STEP = 256, 64
+_SMALL_WEIGHT = 2**18
+"""Above it one thread per weight fills a device."""
 
-def forward(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
+
+def forward(spec: Conv2dSpec, limits: DeviceLimits, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
     """Yield Plans of the convolution with its bias and activation."""
     if _legal(spec, alignment, spec.c // spec.groups):
-        filters = spec.k // spec.groups
+        filters, positions = spec.k // spec.groups, spec.p * spec.q
         for product in products(spec):
-            for tile in _by_columns(filters, spec.p * spec.q, product):
-                grid = ceil_div(spec.n * spec.p * spec.q, tile.rows) * spec.groups * ceil_div(filters, tile.columns)
+            for tile in _by_columns(filters, positions, spec.groups, product, limits):
+                grid = ceil_div(spec.n * positions, tile.rows) * spec.groups * ceil_div(filters, tile.columns)
                 yield _plan("conv2d_forward", spec, macros, product, tile, grid, "r, s, c")
 
 
 def backward_input(
-    spec: Conv2dSpec, macros: Mapping[str, object], alignment: int, phases: int, pixels_of_phase: int
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    macros: Mapping[str, object],
+    alignment: int,
+    phases: int,
+    pixels_of_phase: int,
 ) -> Iterator[Plan]:
     """Yield Plans of the gradient of the input; `pixels_of_phase` are those of one image."""
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
     if _legal(spec, alignment, channels, filters):
         for product in products(spec):
-            for tile in _by_columns(channels, pixels_of_phase, product):
+            for tile in _by_columns(channels, pixels_of_phase, phases * spec.groups, product, limits):
                 products_of_tile = phases * spec.groups * ceil_div(channels, tile.columns)
                 grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * products_of_tile
                 yield _plan("conv2d_backward_input", spec, macros, product, tile, grid, "r, s, k")
 
 
-def backward_weight(
-    spec: Conv2dSpec, macros: Mapping[str, object], alignment: int, chunks: int, order: str
-) -> Iterator[Plan]:
-    """Yield the first launch of Plans of the gradient of the weight, as Plans whose summation names both launches."""
+def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
+    """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
-    columns = spec.r * spec.s * channels
-    if _legal(spec, alignment, channels, filters):
-        for product in products(spec):
-            for tile in _by_rows(filters, columns, product):
-                grid = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
-                yield _plan("conv2d_backward_weight", spec, macros, product, tile, grid, order)
+    if not _legal(spec, alignment, channels, filters):
+        return
+    columns, weights = spec.r * spec.s * channels, spec.k * spec.r * spec.s * channels
+    for product in products(spec):
+        chunk, tiles = _chunk(spec, product, _by_rows(filters, columns, product))
+        chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
+        slices = 8 if weights < _SMALL_WEIGHT else 1
+        adding = sum_launch(spec, {"TUNE_CHUNK": chunk}, 256 // slices, slices)
+        workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+        for tile in tiles:
+            grid = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+            chunked = {**macros, "TUNE_CHUNK": chunk}
+            order = order_of_chunks(chunk, slices)
+            first = _plan("conv2d_backward_weight", spec, chunked, product, tile, grid, order)
+            yield replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)
 
 
 def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
@@ -79,22 +108,56 @@ def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
     )
 
 
-def _by_columns(columns: int, rows_per_image: int, product: Product) -> tuple[Tile, ...]:
-    """Return tiles that waste little of a product with so many columns; large images prefer tall tiles."""
+def _time_of_slice(tile: Tile, product: Product) -> int:
+    """Return what one block takes for a slice of its depth; the unit cancels."""
+    multiplications = (3 if product.split else 1) * tile.rows * tile.columns
+    return max(multiplications, _REACH * (tile.rows + tile.columns))
+
+
+def _by_columns(columns: int, rows_of_image: int, instances: int, product: Product, limits: DeviceLimits) -> list[Tile]:
+    """Return tiles for `instances` products of so many columns, the fastest first."""
     if columns <= _128X32.columns:
-        return (_128X32,)
+        return [_128X32]
     # Split operands and the sums of their groups take the registers of larger parts.
-    large = () if product.split or columns <= _64X64.columns else (_128X128,)
-    return (*large, _128X64, _64X64) if rows_per_image >= 256 else (_64X64, _128X64, *large)
+    large = () if product.split else (_256X64,) if columns <= _256X64.columns else (_128X128, _256X128)
+
+    def time(tile: Tile) -> int:
+        blocks = instances * ceil_div(_BATCH * rows_of_image, tile.rows) * ceil_div(columns, tile.columns)
+        return ceil_div(blocks, limits.multiprocessors) * _time_of_slice(tile, product)
+
+    return sorted((*large, _128X64, _64X64), key=time)
 
 
 def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
     """Return tiles that waste little of a product with so many rows and columns."""
     if rows <= _32X128.rows:
         return (_32X128,)
-    if rows <= _64X64.rows:
-        return (_64X64,)
+    if rows <= _64X128.rows:
+        return (_64X128, _64X64)
     return (_128X64, _64X64) if product.split or columns <= _128X64.columns else (_128X128, _128X64, _64X64)
+
+
+def _chunk(spec: Conv2dSpec, product: Product, tiles: tuple[Tile, ...]) -> tuple[int, list[Tile]]:
+    """Return the positions of a chunk, and the tiles, the fastest first.
+
+    More chunks fill the multiprocessors, two blocks each, and are more sums to write and to add.
+    """
+    filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
+    positions = _BATCH * spec.p * spec.q
+
+    def time(tile: Tile, chunk: int) -> int:
+        chunks = ceil_div(positions, chunk)
+        blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+        rounds, slices = (
+            max(ceil_div(blocks, _MULTIPROCESSORS), 2),
+            chunk * dtypes.numpy_dtype(spec.dtype).itemsize // 32,
+        )
+        return rounds * slices * _time_of_slice(tile, product) + chunks * spec.k * columns // 5
+
+    most = min(ceil_div(positions, _LEAST_CHUNK), 2 * _MULTIPROCESSORS)
+    lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
+    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length) for tile in tiles))
+    return chunk, sorted(tiles, key=lambda tile: time(tile, chunk))
 
 
 def _plan(

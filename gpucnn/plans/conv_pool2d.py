@@ -23,7 +23,8 @@ _FILTER_BYTES = STATIC_SHARED_BYTES // 2
 _MOST_POSITIONS, _MOST_COLUMNS = 256, 32
 _FEW_THREADS = 96
 """Threads of a block below which sharing its work among more of them comes first."""
-_MOST_LANES, _MOST_SLICES, _MOST_IMAGES = 512, 8, 8
+_MOST_TAPS, _MOST_LANES, _MOST_SLICES, _MOST_IMAGES = 32, 128, 32, 8
+"""Of the weight's gradient: a thread's sums, threads side by side, their groups in a block, images of a chunk."""
 _SMALL_WEIGHT = 4096
 """Elements of a weight up to which a chunk is one image."""
 
@@ -36,12 +37,13 @@ class _Tile:
     columns: int
 
     @classmethod
-    def of(cls, spec: ConvPool2dSpec, bytes_for_rest: int, bytes_of_position: int) -> _Tile:
-        """Return the largest tile for which the image, the positions and the rest fit static shared memory."""
+    def of(cls, spec: ConvPool2dSpec, bytes_for_rest: int, bytes_of_position: int, lines: int = 0) -> _Tile:
+        """Return the largest tile for which image, more lines, positions and the rest fit static shared memory."""
         columns = min(spec.q, _MOST_COLUMNS)
         tile = cls(min(spec.p, max(_MOST_POSITIONS // columns, 1)), columns)
         while (
-            tile.image_bytes(spec) + tile.rows * tile.columns * bytes_of_position + bytes_for_rest > STATIC_SHARED_BYTES
+            tile.image_bytes(spec, lines) + tile.rows * tile.columns * bytes_of_position + bytes_for_rest
+            > STATIC_SHARED_BYTES
         ):
             if tile.rows > 1:
                 tile.rows = ceil_div(tile.rows, 2)
@@ -51,9 +53,9 @@ class _Tile:
         tile.columns = ceil_div(spec.q, ceil_div(spec.q, tile.columns))
         return tile
 
-    def image_bytes(self, spec: ConvPool2dSpec) -> int:
-        """What the tile of x takes; its lines have an odd pitch."""
-        lines = self.rows * spec.window[0] + spec.r - 1
+    def image_bytes(self, spec: ConvPool2dSpec, more_lines: int = 0) -> int:
+        """What the tile of x and so many more lines take; lines have an odd pitch."""
+        lines = self.rows * spec.window[0] + spec.r - 1 + more_lines
         return lines * ((self.columns * spec.window[1] + spec.s - 1) * spec.c | 1) * _item(spec)
 
     def count(self, spec: ConvPool2dSpec) -> int:
@@ -135,27 +137,35 @@ def conv_pool2d_backward_input(spec: ConvPool2dSpec, limits: DeviceLimits, align
 
 def conv_pool2d_backward_weight(spec: ConvPool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
     """Yield the plan of the gradients of weight and bias: sums of chunks of images, then the sum of the chunks."""
-    item, row = _item(spec), spec.r * spec.c
-    filters = min(spec.k, max(_MOST_LANES // row, 1))
-    lanes, slices = filters * row, 1
-    while slices < _MOST_SLICES and 2 * slices * lanes <= BLOCK:
+    item = _item(spec)
+    tap_rows = min(spec.r, max(_MOST_TAPS // spec.s, 1))
+    channels = max(n for n in range(1, spec.c + 1) if spec.c % n == 0 and (n == 1 or spec.r * spec.s * n <= _MOST_TAPS))
+    parts = spec.c // channels * ceil_div(spec.r, tap_rows)
+    filters = min(spec.k, max(_MOST_LANES // parts, 1), WARP)
+    filters = ceil_div(spec.k, ceil_div(spec.k, filters))
+    lanes, sums_of_thread = filters * parts, tap_rows * spec.s * channels + 1
+    # The gradient and the corner of every output beside the image, and zeros for as many lines as a filter has.
+    tile = _Tile.of(spec, 0, filters * (item + 4), spec.r)
+    positions = tile.rows * tile.columns
+
+    def fits(slices: int) -> bool:
+        gradients = max(positions * filters, slices * lanes * sums_of_thread) * item
+        return tile.image_bytes(spec, spec.r) + gradients + positions * filters * 4 <= STATIC_SHARED_BYTES
+
+    slices = 1
+    while 2 * slices <= min(_MOST_SLICES, positions) and 2 * slices * lanes <= BLOCK and fits(2 * slices):
         slices *= 2
-
-    def shared_sums() -> int:
-        return slices * lanes * (spec.s + 1) * item if slices > 1 else item
-
-    while slices > 1 and shared_sums() > STATIC_SHARED_BYTES // 4:
-        slices //= 2
-    # The gradient and the corner of every output beside the image.
-    tile = _Tile.of(spec, shared_sums(), filters * (item + 4))
-    weights = spec.k * spec.s * row
+    weights = spec.k * spec.r * spec.s * spec.c
     images = 1
     while images < _MOST_IMAGES and images * _SMALL_WEIGHT < weights:
         images *= 2
     chunks = max(ceil_div(spec.n, images), 1)
     shared = {**_without_bias(spec), "TUNE_IMAGES": images}
     entry = "conv_pool2d_backward_weight_direct"
-    macros = {**shared, **tile.macros(lanes * slices), "TUNE_FILTERS": filters, "TUNE_SLICES": slices}
+    macros = {
+        **shared, **tile.macros(lanes * slices), "TUNE_FILTERS": filters, "TUNE_SLICES": slices,
+        "TUNE_TAP_ROWS": tap_rows, "TUNE_CHANNELS": channels,
+    }  # fmt: skip
     first = Launch.of(f"{entry}.cu", entry, macros, (chunks * ceil_div(spec.k, filters),), (lanes * slices,))
     adders, sums = 8, weights + spec.k
     entry = "conv_pool2d_backward_weight_sum"

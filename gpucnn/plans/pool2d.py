@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gpucnn.limits import WARP, DeviceLimits
 from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES, power_of_two, widths
@@ -15,6 +15,8 @@ LARGE_WINDOW = 64
 """Pixels from which a block may share a window: so many loads in a row take longer than a tree over the block."""
 FEW_WINDOWS = 4
 """Windows in an image up to which a thread each would leave most of a GPU idle."""
+_MOST_PIXELS, _MOST_SUMS = 16, 36
+"""Pixels of a thread backward, and its sums, which with what it loads stay within 64 registers."""
 
 
 def pool2d_forward(spec: Pool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -25,17 +27,31 @@ def pool2d_forward(spec: Pool2dSpec, limits: DeviceLimits, alignment: int) -> It
     no run-time size, because an average's bits follow from it.
     """
     summation, pixels = _summation(spec, "in the order r, s"), spec.p * spec.q
-    plans = [_direct(spec, "pool2d_forward_direct", pixels, width, summation) for width in _widths(spec, alignment)]
+    plans = [_direct(spec, "pool2d_forward_direct", pixels, width, {}, summation) for width in _widths(spec, alignment)]
     if spec.r * spec.s >= LARGE_WINDOW:
         plans.insert(0 if pixels <= FEW_WINDOWS else len(plans), _block_reduce(spec))
     yield from plans
 
 
 def pool2d_backward_input(spec: Pool2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
-    """Yield the plans of pooling backward: a thread per input pixel and channel (or 16 bytes of channels) gathers."""
-    summation = f"{spec.acc_dtype} additions in the order p, q"
+    """Yield the plans of pooling backward: a thread per cell of input pixels and channel (or 16 bytes of channels)."""
+    summation, before = f"{spec.acc_dtype} additions in the order p, q", (spec.pads[0], spec.pads[2])
     for width in _widths(spec, alignment):
-        yield _direct(spec, "pool2d_backward_input_direct", spec.h * spec.w, width, summation)
+        cell = _cell(spec, width)
+        down, across = (
+            ceil_div(size + pad % side, side) for size, pad, side in zip((spec.h, spec.w), before, cell, strict=True)
+        )
+        macros = {"TUNE_ROWS": cell[0], "TUNE_COLUMNS": cell[1]}
+        yield _direct(spec, "pool2d_backward_input_direct", down * across, width, macros, summation)
+
+
+def _cell(spec: Pool2dSpec, width: int) -> tuple[int, int]:
+    """Return the pixels of a thread, (rows, columns): as many as its registers hold, up to a step of the windows."""
+    rows, columns = spec.stride
+    for cell in ((rows, columns), (1, columns)):
+        if cell[0] * cell[1] <= _MOST_PIXELS and cell[0] * cell[1] * width <= _MOST_SUMS:
+            return cell
+    return 1, 1
 
 
 def _widths(spec: Pool2dSpec, alignment: int) -> list[int]:
@@ -47,10 +63,12 @@ def _summation(spec: Pool2dSpec, order: str) -> str:
     return f"{spec.acc_dtype} additions {order}" if spec.kind == "average" else "no additions"
 
 
-def _direct(spec: Pool2dSpec, entry: str, pixels: int, width: int, summation: str) -> Plan:
-    grid = (max(ceil_div(spec.n * pixels * (spec.c // width), BLOCK), 1),)
-    macros, alignment = {**spec.macros(), "TUNE_WIDTH": width}, VECTOR_BYTES if width > 1 else 0
-    launch = Launch.of("pool2d.cu", _entry(entry, spec), macros, grid, (BLOCK,), alignment=alignment)
+def _direct(
+    spec: Pool2dSpec, entry: str, places: int, width: int, macros: Mapping[str, object], summation: str
+) -> Plan:
+    grid = (max(ceil_div(spec.n * places * (spec.c // width), BLOCK), 1),)
+    tuned, alignment = {**spec.macros(), "TUNE_WIDTH": width, **macros}, VECTOR_BYTES if width > 1 else 0
+    launch = Launch.of("pool2d.cu", _entry(entry, spec), tuned, grid, (BLOCK,), alignment=alignment)
     return Plan("direct", f"x{width}", (launch,), summation)
 
 

@@ -28,6 +28,11 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     ),
     "wide": ((1, 17, 17, 72), (80, 1, 2, 72), {"activation": "relu"}),
     "filters_beyond_vectors": ((1, 7, 6, 8), (13, 3, 3, 8), {"padding": 1, "bias": True, "activation": "leaky_relu"}),
+    "many_taps": (
+        (2, 7, 6, 8),
+        (64, 5, 7, 8),
+        {"stride": (2, 1), "padding": ((2, 1), (3, 2)), "dilation": (2, 1)},
+    ),
     "one_step_and_three_chunks": ((2, 17, 17, 8), (8, 1, 1, 8), {}),
 }
 

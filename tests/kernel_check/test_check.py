@@ -117,6 +117,36 @@ def test_headers_of_the_toolkit_and_own_includes():
     assert shown.exit_code == 1 and "race-shared at k.cu:" in shown.stdout
 
 
+def test_cooperative_groups(monkeypatch):
+    """The toolkit's own header needs more than NVRTC's wheels bring: the emulated device needs nothing."""
+    text = f"""#include <cooperative_groups.h>
+namespace cg = cooperative_groups;
+{HEAD}(float* y, const float* x) {{
+  auto tile = cg::tiled_partition<8>(cg::this_thread_block());
+  y[threadIdx.x] = tile.shfl(x[threadIdx.x], 0) + tile.meta_group_rank();
+}}
+"""
+    files = written(
+        text,
+        arguments={"y": {"shape": 16, "expected": [3.0] * 8 + [4.0] * 8}, "x": {"fill": 3.0, "shape": 16}},
+        block=16,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(nvrtc, "available", lambda: "NVRTC is not installed: pip install it")
+        shown = run(*files)
+        assert shown.exit_code == 0, shown.output
+    if nvrtc.available() is None:
+        folders = nvrtc.header_folders(nvrtc.load())
+        shown = run(*files, "--arch", "sm_90")
+        if any(folder.endswith("cccl") for folder in folders):
+            assert shown.exit_code == 0, shown.output
+        else:
+            assert (
+                shown.exit_code == 1
+                and "\n  the toolkit's header needs those of CCCL: pip install nvidia-" in shown.stdout
+            )
+
+
 ADDED = f"{HEAD}(float* y, const float* x, int n) {{ int i = threadIdx.x; if (i < n) y[i] += x[i]; }}\n"
 SUMMED = f"{HEAD}(float* y, const float* x) {{ atomicAdd(y, x[threadIdx.x]); }}\n"
 

@@ -8,6 +8,7 @@ import pytest
 from cases.conv2d_tensor_core import KINDS, TENSOR_CORE_CASES
 
 from gpucnn import dtypes, plans
+from gpucnn.benchmarks.layers import CONVOLUTIONS
 from gpucnn.limits import CAPABILITIES, limits_of
 from gpucnn.plans import Plan
 from gpucnn.specs import Conv2dSpec
@@ -133,23 +134,42 @@ def test_grids_cover_the_work_exactly_and_blocks_fit(operation, case, kind):
 
 @EVERY_CASE
 @EVERY_KIND
-def test_the_second_launch_is_the_one_of_the_other_algorithms(case, kind):
+def test_the_second_launch_adds_the_chunks_of_the_first(case, kind):
     spec = TENSOR_CORE_CASES[case](kind)
-    every = every_candidate("conv2d_backward_weight", spec)
-    assert len({(plan.workspace_bytes, plan.launches[1]) for plan in every}) == 1
     for plan in candidates("conv2d_backward_weight", spec):
-        assert sizes(plan)["CHUNK"] % sizes(plan)["DEPTH"] == 0
+        first, second = plan.launches
+        chunk = sizes(plan)["CHUNK"]
+        assert chunk % sizes(plan)["DEPTH"] == 0 and dict(second.macros)["TUNE_CHUNK"] == chunk
+        weights = spec.k * spec.r * spec.s * spec.c // spec.groups
+        assert plan.workspace_bytes == tiles(spec.n * spec.p * spec.q, chunk) * weights * 4
+        assert second.grid[0] * second.block[0] >= weights > (second.grid[0] - 1) * second.block[0]
+        assert f"chunks of {chunk} positions; chunks i, i + {second.block[1]}, ..." in plan.summation
 
 
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
-        ("conv2d_forward", {"128x128", "128x64", "64x64", "128x32"}),
-        ("conv2d_backward_input", {"128x128", "128x64", "64x64", "128x32"}),
-        ("conv2d_backward_weight", {"128x128", "128x64", "64x64", "32x128"}),
+        ("conv2d_forward", {"256x128", "256x64", "128x128", "128x64", "64x64", "128x32"}),
+        ("conv2d_backward_input", {"256x128", "256x64", "128x128", "128x64", "64x64", "128x32"}),
+        ("conv2d_backward_weight", {"128x128", "64x128", "128x64", "64x64", "32x128"}),
     ],
 )
 def test_the_cases_reach_every_tile(operation, expected):
     for kind in KINDS:
         reached = {plan.variant for make in TENSOR_CORE_CASES.values() for plan in candidates(operation, make(kind))}
-        assert reached == expected - ({"128x128"} if kind == "float32" else set())
+        assert reached == expected - ({"256x128", "256x64", "128x128"} if kind == "float32" else set())
+
+
+@EVERY_OPERATION
+@pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
+def test_first_plans_fill_an_h200_at_the_batch_of_the_layer_table(operation, kind):
+    """Of the busiest multiprocessor's blocks: how many the others have. A tile that copies less may have fewer."""
+    dtype, precision = ("float32", "tf32") if kind == "tf32" else (kind, "float32")
+    dense = [layer for layer in CONVOLUTIONS if layer.kind == "dense"]
+    assert len(dense) >= 8
+    for layer in dense:
+        first = candidates(operation, layer.spec(dtype, precision))[0]
+        blocks = first.launches[0].grid[0]
+        filled = blocks / 132 / tiles(blocks, 132)
+        few_large_tiles = operation != "conv2d_backward_weight" and layer.image <= 14 and kind != "float32"
+        assert filled >= (0.74 if few_large_tiles else 0.8), (layer.name, first.name, blocks)

@@ -5,8 +5,8 @@ from __future__ import annotations
 _FILE = "matmul_tensor_core.cu"
 
 DEFECTS = [
-    ("dropped tail guard of the terms", _FILE, "(ALONG_DEPTH ? extent : end);", "(ALONG_DEPTH ? extent : end + 64);"),
-    ("dropped tail guard of the lines", _FILE, "const bool valid = place < most && line", "const bool valid = line"),
+    ("dropped tail guard of the terms", _FILE, "((ALONG_DEPTH ? 0 : line) < place.terms) & ", ""),
+    ("dropped tail guard of the lines", _FILE, " & ((ALONG_DEPTH ? line : 0) < others)", ""),
     ("swapped strides", _FILE, "begin, end, TRANSPOSE_A ? M : K}", "begin, end, TRANSPOSE_A ? K : M}"),
     (
         "swapped strides of the right side",

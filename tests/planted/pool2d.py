@@ -8,12 +8,8 @@ _FORWARD = """argmax, const SPEC_T* __restrict__ x, int N) {
   if (at.image >= N) return;
   const int h0 = at.row * STRIDE_H - PAD_TOP, w0 = at.column * STRIDE_W - PAD_LEFT;
 """
-_BACKWARD = """const SPEC_ARGMAX_T* __restrict__ argmax, int N) {
-  const Place<H, W> at;
-  if (at.image >= N) return;
-  const int from_top = at.row + PAD_TOP, from_left = at.column + PAD_LEFT;
-"""
 _GUARD = "  if (at.image >= N) return;\n"
+_BACKWARD_GUARD = "  const Cell cell;\n  if (cell.image >= N) return;\n  const long long image"
 
 DEFECTS = [
     (
@@ -46,9 +42,13 @@ DEFECTS = [
         "least(h0 + R, H + PAD_TOP)",
     ),
     ("padding on the wrong side, forward", _FILE, _FORWARD, _FORWARD.replace("PAD_TOP", "PAD_BOTTOM")),
-    ("padding on the wrong side, backward", _FILE, _BACKWARD, _BACKWARD.replace("PAD_LEFT", "PAD_RIGHT")),
+    ("padding on the wrong side, backward", _FILE, "q = (left + PAD_LEFT)", "q = (left + PAD_RIGHT)"),
+    ("cells begin at the image", _FILE, "SKIPPED_H = PAD_TOP % ROWS", "SKIPPED_H = 0"),
+    ("dropped tail guard of a cell's rows", _FILE, "h < 0 || h >= H ||", "h < 0 ||"),
+    ("dropped head guard of a cell's columns", _FILE, "|| w < 0 || w >= W", "|| w >= W"),
+    ("every pixel of a cell takes the first one's gradient", _FILE, "r = down + row, s", "r = down, s"),
     ("dropped tail guard, forward", _FILE, _FORWARD, _FORWARD.replace(_GUARD, "")),
-    ("dropped tail guard, backward", _FILE, _BACKWARD, _BACKWARD.replace(_GUARD, "")),
+    ("dropped tail guard, backward", _FILE, _BACKWARD_GUARD, "  const Cell cell;\n  const long long image"),
     (
         "swapped strides, forward",
         _FILE,
@@ -58,8 +58,8 @@ DEFECTS = [
     (
         "swapped strides, backward",
         _FILE,
-        "const int down = from_top - p * STRIDE_H, right = from_left - q * STRIDE_W;",
-        "const int down = from_top - p * STRIDE_W, right = from_left - q * STRIDE_H;",
+        "    p = (top + PAD_TOP) / STRIDE_H;\n    q = (left + PAD_LEFT) / STRIDE_W;\n",
+        "    p = (top + PAD_TOP) / STRIDE_W;\n    q = (left + PAD_LEFT) / STRIDE_H;\n",
     ),
     (
         "wrong dilation, forward",
@@ -70,8 +70,8 @@ DEFECTS = [
     (
         "wrong dilation, backward",
         _FILE,
-        "const int offset = down / DILATION_H * S + right / DILATION_W;",
-        "const int offset = down * S + right;",
+        "const int offset = r / DILATION_H * S + s / DILATION_W;",
+        "const int offset = r * S + s;",
     ),
     (
         "skipped last covering window",

@@ -9,55 +9,40 @@ from typing import Any
 import numpy as np
 
 from gpucnn import dtypes
-from gpucnn.backends.backend import Backend, Gradients
+from gpucnn.backends.backend import Gradients
 from gpucnn.backends.numpy_backend import (
-    augment,
-    conv_pool,
-    convolution,
     elementwise,
     matmul,
     normalization,
-    padding,
     philox,
-    pooling,
     rows,
 )
 from gpucnn.backends.numpy_backend.blas_threads import blas_threads
-from gpucnn.backends.numpy_backend.scratch import Scratch
-from gpucnn.backends.numpy_backend.storage import keep_freed_memory, output
-from gpucnn.backends.numpy_backend.training import TrainingOperations, quiet
+from gpucnn.backends.numpy_backend.images import ImageOperations
+from gpucnn.backends.numpy_backend.storage import keep_freed_memory
+from gpucnn.backends.numpy_backend.training import quiet
 from gpucnn.devices.allocations import AllocationLog
 from gpucnn.devices.device import Array, Graph
 from gpucnn.errors import DeviceError
 from gpucnn.specs import (
     ActivationSpec,
     ArraySpec,
-    AugmentSpec,
     BatchNormGradientSpec,
     BatchNormSpec,
     BinarySpec,
     CastSpec,
     ConcatenateSpec,
-    Conv2dSpec,
-    ConvPool2dSpec,
     DropoutSpec,
     LinearSpec,
     MatmulSpec,
-    Pad2dSpec,
-    Pool2dSpec,
     ReduceSpec,
     ScalarSpec,
     ScaledCastSpec,
     SoftmaxSpec,
 )
 
-_CONVOLUTIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
-_OPERATIONS = tuple(
-    name for name in dir(Backend) if name.endswith("_update") or "_forward" in name or "_backward" in name
-)
 
-
-class NumpyBackend(TrainingOperations):
+class NumpyBackend(ImageOperations):
     """Every operation in NumPy; concurrent calls are safe.
 
     Large operations use as many threads as NumPy's BLAS was given. Results are the same from run to run, and with any
@@ -69,7 +54,7 @@ class NumpyBackend(TrainingOperations):
     host_memory = True
 
     def __init__(self) -> None:
-        self._scratch = Scratch()
+        super().__init__()
         keep_freed_memory()
 
     # -- arrays ------------------------------------------------------------------------------------------------------
@@ -131,135 +116,7 @@ class NumpyBackend(TrainingOperations):
         """Raise DeviceError: nothing is captured."""
         raise DeviceError("the numpy backend does not capture steps; run the step again instead")
 
-    def algorithms(self, operation: str, spec: Any) -> tuple[str, ...]:
-        """Return the names that `algorithm=` accepts for an operation, default first."""
-        if operation not in _OPERATIONS:
-            raise ValueError(f"unknown operation {operation!r}; known: {', '.join(_OPERATIONS)}")
-        return convolution.algorithms(operation, spec) if operation in _CONVOLUTIONS else ("numpy",)
-
-    def _algorithm(self, operation: str, spec: Any, wanted: str | None) -> str:
-        known = self.algorithms(operation, spec)
-        if wanted is not None and wanted not in known:
-            raise ValueError(f"{operation}: the numpy backend has no algorithm {wanted!r}; it has {', '.join(known)}")
-        return wanted or known[0]
-
-    # -- convolution, pooling, padding, matrix products --------------------------------------------------------------
-    @quiet
-    @blas_threads.alone()
-    def conv2d_forward(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        spec: Conv2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        chosen = self._algorithm("conv2d_forward", spec, algorithm)
-        return convolution.forward(x, weight, bias, spec, out, chosen, self._scratch)
-
-    @quiet
-    @blas_threads.alone()
-    def conv2d_backward_input(
-        self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> Array:
-        chosen = self._algorithm("conv2d_backward_input", spec, algorithm)
-        return convolution.backward_input(dy, weight, spec, out, chosen, self._scratch)
-
-    @quiet
-    @blas_threads.alone()
-    def conv2d_backward_weight(
-        self, dy: Array, x: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> Array:
-        chosen = self._algorithm("conv2d_backward_weight", spec, algorithm)
-        return convolution.backward_weight(dy, x, spec, out, chosen, self._scratch)
-
-    @quiet
-    def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
-        sums = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)
-        db = output(out, (spec.k,), spec.dtype)
-        rows.reduce_forward(dy, sums, db.reshape(1, spec.k))
-        return db
-
-    @quiet
-    def pool2d_forward(
-        self, x: Array, spec: Pool2dSpec, *, out: Array | None = None, algorithm: str | None = None
-    ) -> tuple[Array, Array | None]:
-        self._algorithm("pool2d_forward", spec, algorithm)
-        return pooling.forward(x, spec, out)
-
-    @quiet
-    def pool2d_backward_input(
-        self,
-        dy: Array,
-        argmax: Array | None,
-        spec: Pool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        self._algorithm("pool2d_backward_input", spec, algorithm)
-        return pooling.backward_input(dy, argmax, spec, out)
-
-    @quiet
-    @blas_threads.alone()
-    def conv_pool2d_forward(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> tuple[Array, Array]:
-        self._algorithm("conv_pool2d_forward", spec, algorithm)
-        return conv_pool.forward(self, x, weight, bias, spec, out)
-
-    @quiet
-    @blas_threads.alone()
-    def conv_pool2d_backward_input(
-        self,
-        dy: Array,
-        choice: Array,
-        weight: Array,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        algorithm: str | None = None,
-    ) -> Array:
-        self._algorithm("conv_pool2d_backward_input", spec, algorithm)
-        return conv_pool.backward_input(self, dy, choice, weight, spec, out)
-
-    @quiet
-    @blas_threads.alone()
-    def conv_pool2d_backward_weight(
-        self,
-        dy: Array,
-        choice: Array,
-        x: Array,
-        spec: ConvPool2dSpec,
-        *,
-        out: Array | None = None,
-        out_bias: Array | None = None,
-        algorithm: str | None = None,
-    ) -> tuple[Array, Array | None]:
-        self._algorithm("conv_pool2d_backward_weight", spec, algorithm)
-        return conv_pool.backward_weight(self, dy, choice, x, spec, out, out_bias)
-
-    @quiet
-    def pad2d_forward(self, x: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
-        return padding.forward(x, spec, out)
-
-    @quiet
-    def pad2d_backward_input(self, dy: Array, spec: Pad2dSpec, *, out: Array | None = None) -> Array:
-        return padding.backward_input(dy, spec, out)
-
-    @quiet
-    def augment_forward(self, x: Array, state: Array, spec: AugmentSpec, *, out: Array | None = None) -> Array:
-        return augment.forward(x, state, spec, out)
-
+    # -- matrix products ---------------------------------------------------------------------------------------------
     @quiet
     @blas_threads.alone()
     def matmul_forward(

@@ -3,9 +3,9 @@
 - "im2col": matrix products of gathered windows. Zero padding is multiplied with finite numbers only: where an infinite
   or NaN factor would make NaN of a padding zero, the pass is done by "taps", in which padding takes no part.
 - "col2im", for the gradient of x: the gradients of all windows by one matrix product, added up tap by tap.
-- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1, and "winograd_6x6" for the gradient of 3x3
-  filters: tiles of so many results, with fewer products (see `winograd`). What a NaN or an infinity may have spread
-  over is done again by "im2col".
+- "winograd_4x4" and "winograd_2x2", for 3x3 and 5x5 filters of stride 1, "winograd_4x6" for 3x3 filters, and
+  "winograd_6x6" for their gradient: tiles of so many results down and across, with fewer products (see `winograd`).
+  What a NaN or an infinity may have spread over is done again by "im2col".
 - "bands", for few filters: several results of a row by one window (see `bands`). NaN likewise.
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
@@ -63,7 +63,7 @@ def _with_winograd(operation: str, spec: Conv2dSpec, others: tuple[str, ...], co
     height, width = (spec.h, spec.w) if operation == "conv2d_backward_input" else (spec.p, spec.q)
     terms = spec.p * spec.q if operation == "conv2d_backward_weight" else spec.terms(operation)  # of one image
     costs = {step: winograd.cost(spec, height, width, step) for step in winograd.steps(operation, spec, terms)}
-    names = tuple(f"winograd_{step}x{step}" for step in sorted(costs, key=costs.__getitem__))
+    names = tuple(f"winograd_{down}x{across}" for down, across in sorted(costs, key=costs.__getitem__))
     return names + others if costs and min(costs.values()) < cost else others + names
 
 
@@ -150,6 +150,6 @@ def _mirrored(weight: np.ndarray, spec: Conv2dSpec) -> np.ndarray:
     return weight[:, ::-1, ::-1] if spec.flip else weight
 
 
-def _tile_step(algorithm: str) -> int:
-    """Return the results that a tile of "winograd_2x2", "winograd_4x4" or "winograd_6x6" has along an axis."""
-    return int(algorithm[-1])
+def _tile_step(algorithm: str) -> tuple[int, int]:
+    """Return the results that a tile of "winograd_6x4" has down and across."""
+    return int(algorithm[-3]), int(algorithm[-1])

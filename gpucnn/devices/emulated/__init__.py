@@ -5,9 +5,10 @@ give it CUDA's language, and the library in `runtime/` runs its threads as fiber
 pages. The check build adds the compiler's instrumentation, whose callbacks the runtime implements.
 
 Not emulated: inline PTX (`mma.cuh` and `common.cuh` have portable branches), wgmma, TMA, mbarrier and clusters,
-textures, cooperative groups and grid barriers, dynamic parallelism, device malloc, streams, and anything about time.
-Spin-waits between threads never end, which the watchdog reports. Maths functions are those of the C library and g++
-fuses multiply-adds where it likes, so numbers agree with a GPU's within tolerances, not in bits.
+textures, cooperative groups other than blocks and tiles of a warp, grid barriers, dynamic parallelism, device malloc,
+streams, and anything about time. Spin-waits between threads never end, which the watchdog reports. Maths functions are
+those of the C library and g++ fuses multiply-adds where it likes, so numbers agree with a GPU's within tolerances, not
+in bits.
 
 Known misses of the check build: overflow from one `__shared__` array exactly into its neighbour through a raw pointer;
 use of uninitialised local variables; order-dependent atomics; a launch that relies on what another launch should have

@@ -112,7 +112,7 @@ def _compiled(unit: str, build: str, name: str, architecture: int, more: tuple[s
 @cache
 def _shim_key(build: str) -> str:
     """Return a hash of everything besides the text that decides what g++ makes of it."""
-    texts = [header.read_bytes() for header in sorted(toolchain.SHIM.iterdir())]
+    texts = [header.read_bytes() for header in toolchain.shim_headers()]
     flags = [*toolchain.BUILDS[build], *toolchain.machine_flags(), toolchain.MAPPED_SHIM, toolchain.MAPPED_WORK]
     return object_cache.key_of([toolchain.identity(), *flags, *texts])
 
@@ -121,8 +121,7 @@ def _precompiled_shim(build: str) -> Path:
     """Return the shim's header in a folder that also holds its precompiled form for a build."""
 
     def precompile(folder: Path) -> None:
-        for header in toolchain.SHIM.iterdir():
-            shutil.copy(header, folder)
+        shutil.copytree(toolchain.SHIM, folder, dirs_exist_ok=True)
         flags = [*toolchain.BUILDS[build], *toolchain.machine_flags(), "-x", "c++-header"]
         shim = toolchain.SHIM_HEADER  # relative, because messages will show this path
         toolchain.run([*flags, shim, "-o", f"{shim}.gch"], what="the emulator's header", folder=folder)

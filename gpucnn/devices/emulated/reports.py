@@ -200,7 +200,7 @@ def source_places(object_path: Path, offsets: Iterable[int]) -> dict[int, Place]
 
 
 def _is_helper(file: str) -> bool:
-    return os.path.basename(file) in toolchain.shim_names() or os.path.basename(file) == "mma.cuh"
+    return os.path.basename(file) in toolchain.helper_names()
 
 
 def _short(file: str) -> str:

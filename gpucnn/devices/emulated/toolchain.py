@@ -127,6 +127,12 @@ def run(arguments: list[str], text: str | None = None, *, what: str, folder: Pat
 
 
 @cache
-def shim_names() -> frozenset[str]:
-    """Return the names of the shim's headers."""
-    return frozenset(header.name for header in SHIM.iterdir())
+def shim_headers() -> tuple[Path, ...]:
+    """Return the shim's headers, those in folders too."""
+    return tuple(sorted(SHIM.rglob("*.h")))
+
+
+@cache
+def helper_names() -> frozenset[str]:
+    """Return the names of files whose lines are not the kernel's own: the shim's headers, and wrappers of PTX."""
+    return frozenset({header.name for header in shim_headers()} | {"mma.cuh"})

@@ -80,6 +80,27 @@ def test_own_paths_compute_the_definition(backend, operation, case, dtype):
         harness.compare(run(backend, operation, spec, given, algorithm), wanted, spec, spec.terms(operation))
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("rest", range(6))
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_rows_of_tiles_end_with_a_smaller_one(backend, monkeypatch, operation, rest, apart):
+    """Results that fill the tiles but for `rest` down, and another number across; also fewer than a tile has.
+
+    Tiles of all sizes together, as those of a few images are, and each size apart, as those of many.
+    """
+    monkeypatch.setattr(winograd, "LEAST_TILES", 8 if apart else 10_000)
+    for height, width in ((20 + rest, 20 + (5 * rest + 2) % 6), (20 + rest, 1 + rest)):
+        size = (height, width) if operation == "conv2d_backward_input" else (height + 2, width + 2)
+        spec = Conv2dSpec.of((2, *size, 16), (18, 3, 3, 16), "float32", padding=int("input" in operation))
+        given = arrays(spec)
+        wanted = definition(operation, spec, given)
+        tiled = [name for name in backend.algorithms(operation, spec) if name.startswith("winograd")]
+        most = {True: "winograd_6x6", False: "winograd_4x6"}[operation == "conv2d_backward_weight"]
+        assert "winograd_2x2" in tiled and (most in tiled or width < 20)
+        for algorithm in tiled:
+            harness.compare(run(backend, operation, spec, given, algorithm), wanted, spec, spec.terms(operation))
+
+
 def test_algorithms_fit_the_shape(backend):
     narrow = Conv2dSpec.of((1, 8, 8, 2), (32, 3, 3, 2), "float32")
     square = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 16), "float32")
@@ -89,26 +110,26 @@ def test_algorithms_fit_the_shape(backend):
     depthwise = Conv2dSpec.of((1, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
     assert backend.algorithms("conv2d_backward_input", narrow) == (
         *("col2im", "im2col", "taps"),
-        *("winograd_2x2", "winograd_4x4"),
+        *("winograd_2x2", "winograd_4x4", "winograd_4x6"),
     )
     assert backend.algorithms("conv2d_backward_input", square) == (
         *("im2col", "col2im", "taps", "bands"),
-        *("winograd_4x4", "winograd_2x2"),
+        *("winograd_4x4", "winograd_2x2", "winograd_4x6"),
     )
     assert backend.algorithms("conv2d_forward", narrow) == ("im2col", "taps", "winograd_2x2")
-    assert backend.algorithms("conv2d_forward", wide) == ("winograd_4x4", "winograd_2x2", "im2col", "taps")
-    assert backend.algorithms("conv2d_forward", tiny) == ("winograd_2x2", "winograd_4x4", "im2col", "taps")
+    steps = [f"winograd_{step}" for step in ("6x6", "4x6", "4x4", "2x2")]
+    assert backend.algorithms("conv2d_forward", wide) == (*steps[1:], "im2col", "taps")
+    assert backend.algorithms("conv2d_forward", tiny) == (*(steps[3], *steps[1:3]), "im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", tiny) == ("winograd_2x2", "im2col", "taps")
     assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
-    from_sums = Conv2dSpec.of((1, 11, 11, 32), (64, 3, 3, 32), "float32")
+    from_sums = Conv2dSpec.of((1, 9, 9, 16), (48, 3, 3, 16), "float32")
     assert backend.algorithms("conv2d_backward_input", from_sums)[0] == "col2im"
     few_tiles = Conv2dSpec.of((1, 12, 12, 24), (32, 3, 3, 24), "float32")
-    assert backend.algorithms("conv2d_backward_input", few_tiles)[0] == "winograd_4x4"
+    assert backend.algorithms("conv2d_backward_input", few_tiles)[0] == "winograd_4x6"
     assert backend.algorithms("conv2d_forward", few_tiles)[0] == "im2col"
     large = Conv2dSpec.of((1, 32, 32, 64), (64, 3, 3, 64), "float32")
-    steps = [f"winograd_{i}x{i}" for i in (6, 4, 2)]
     assert backend.algorithms("conv2d_backward_weight", large) == (*steps, "im2col", "taps")
     assert backend.algorithms("conv2d_forward", large) == (*steps[1:], "im2col", "taps")
     wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
@@ -150,11 +171,12 @@ def test_padding_is_not_multiplied_with_infinities(backend, operation, case):
             np.testing.assert_allclose(result[finite], wanted[finite], rtol=1e-4, atol=1e-4, err_msg=algorithm)
 
 
-@pytest.mark.parametrize("algorithm", ["winograd_4x4", "winograd_2x2", "bands"])
+@pytest.mark.parametrize("algorithm", ["winograd_4x6", "winograd_4x4", "winograd_2x2", "bands"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_what_is_not_finite_does_not_spread(backend, tiny_blocks, operation, algorithm):
     """An infinity and a NaN in the middle of one image: the others keep their bits, it alone is done again."""
-    spec = Conv2dSpec.of((4, 10, 10, 8), (8, 3, 3, 8), "float32", padding=1, bias=True, activation="relu")
+    size, c = (10, 8) if algorithm == "bands" else (11, 16)
+    spec = Conv2dSpec.of((4, size, size, c), (c, 3, 3, c), "float32", padding=1, bias=True, activation="relu")
     given = arrays(spec)
     poisoned = {**given, "x": given["x"].copy(), "dy": given["dy"].copy()}
     for name in ("x", "dy"):

@@ -101,13 +101,23 @@ def test_blocks_cover_every_position_once_and_stay_small(size, positions):
     np.testing.assert_array_equal(seen, 1)
 
 
-@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5)])
-def test_minimal_filtering_is_the_correlation_and_its_gradient(results, taps):
-    scheme = filtering(results, taps, np.dtype("float64"))
-    assert (scheme.size, scheme.step) == (results + taps - 1, results)
+@pytest.mark.parametrize(
+    ("step", "taps", "results"),
+    [
+        (step, taps, results)
+        for taps in (3, 5)
+        for step in {3: (2, 4, 6), 5: (2, 4)}[taps]
+        for results in range(1, step + 1)
+    ],
+)
+def test_minimal_filtering_is_the_correlation_and_its_gradient(step, taps, results):
+    """Also of a tile with fewer results, whose filters are the first of the whole tile's."""
+    whole, scheme = filtering(step, taps, np.dtype("float64")), filtering(step, taps, np.dtype("float64"), results)
+    assert (scheme.size, scheme.step, scheme.taps) == (results + taps - 1, results, taps)
+    np.testing.assert_array_equal(scheme.filters, whole.filters[: scheme.size])
     rng = np.random.default_rng(0)
     d, g, dy = (rng.standard_normal(count) for count in (scheme.size, taps, results))
     inputs, filters = scheme.inputs @ d, scheme.filters @ g
-    np.testing.assert_allclose(scheme.outputs @ (filters * inputs), np.correlate(d, g, "valid"), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(scheme.outputs @ (filters * inputs), np.correlate(d, g, "valid"), rtol=1e-12, atol=1e-13)
     gradient = scheme.filters.T @ ((scheme.outputs.T @ dy) * inputs)
-    np.testing.assert_allclose(gradient, np.correlate(d, dy, "valid"), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(gradient, np.correlate(d, dy, "valid"), rtol=1e-12, atol=1e-13)
