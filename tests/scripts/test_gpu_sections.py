@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
-from gpu_sections import inline_ptx, worker
+from gpu_sections import determinism, inline_ptx, worker
 from gpu_sections.outcome import FAILED, Outcome
 from gpu_sections.settings import Settings
 
 from gpucnn import backends
+from gpucnn.cli import plans
 from gpucnn.devices import nvrtc
+from gpucnn.devices.null import NullDevice
 from gpucnn.kernel_source import compose
-from gpucnn.limits import CAPABILITIES
+from gpucnn.limits import CAPABILITIES, limits_of
 
 PROBES = Path(inline_ptx.__file__).with_suffix(".cu")
 EMULATED = backends.available("emulated")
@@ -54,6 +56,24 @@ def test_every_probe_notices_a_wrong_instruction(tmp_path, monkeypatch):
 def test_the_probes_compile_for_every_architecture(capability):
     module = nvrtc.compile_module(compose(str(PROBES), {}), f"sm_{capability}")
     assert len(module.reports) == 14 and not module.warnings
+
+
+def test_determinism_is_also_of_products_on_tensor_cores(monkeypatch):
+    monkeypatch.setitem(plans.STEPS, "trial", determinism._tensor_cores)
+    rows = plans.plan_rows(plans.untuned(NullDevice(limits_of(90))), "trial", 64, "mixed_bfloat16")
+    chosen = {row["operation"]: row["plan"] for row in reversed(rows)}
+    assert all(chosen[f"conv2d_{p}"].startswith("tensor_core") for p in ("backward_input", "backward_weight"))
+    assert sum("bfloat16" in row["spec"] and row["plan"].startswith("tensor_core") for row in rows) > 8
+
+
+def test_a_result_that_differs_is_noticed(tmp_path, monkeypatch):
+    losses = iter(range(100))
+    monkeypatch.setattr(determinism, "call", lambda train, settings: {"weights": train.__name__, "loss": next(losses)})
+    outcome = Outcome(tmp_path / "outcome.json")
+    determinism.run(Settings("emulated", str(tmp_path)), outcome)
+    assert outcome.record["status"] == FAILED and not outcome.record["finding"]
+    failing = [check["name"] for check in outcome.record["checks"] if not check["passed"]]
+    assert failing == ["LeNet-5, float32: 3 runs with one seed", "wider network, bfloat16: 3 runs with one seed"]
 
 
 def test_a_failed_fresh_process_says_why(tmp_path):
