@@ -108,7 +108,12 @@ DEFECTS = [
     ),
     ("dropped tail guard of the filters, backward_weight", _WEIGHT, "    if (k >= K) return;\n", ""),
     ("dropped tail guard of the images", _WEIGHT, "min(chunk * IMAGES + IMAGES, N)", "chunk * IMAGES + IMAGES"),
-    ("skipped last output of a tile", _WEIGHT, "position < POSITIONS; position", "position < POSITIONS - 1; position"),
+    (
+        "skipped last output of a tile",
+        _WEIGHT,
+        "position = slice; position < POSITIONS; position",
+        "position = slice; position < POSITIONS - 1; position",
+    ),
     (
         "skipped last tile",
         _WEIGHT,
