@@ -9,6 +9,20 @@ passed or failed on this source and device are kept, the kernel tests go on wher
 
 numpy, click, cupy and pytest are needed; torch, safetensors, ml_dtypes are used where they are. `--backend emulated`
 tries this script without a GPU, at tiny sizes; what it prints then are no GPU figures.
+
+A first session on a borrowed GPU whose commands last ten minutes at most, each of these one command; .mnist holds
+MNIST's files and .cache the compiled kernels, both ignored by git; what comes back goes to scripts/measured:
+
+    export GPUCNN_CACHE_DIR=.cache GPUCNN_DATA_DIR=.mnist   # before each
+    python scripts/gpu_check.py --data-dir .mnist --commit COMMIT --out OUT/check --budget 240 --sections \\
+        launch,inline_ptx,captured_step,numpy_agreement,determinism,mnist
+    python scripts/benchmark.py mnist block pool overhead step --ways eager,graph --commit COMMIT --time-budget 480 \\
+        --json OUT/training.json
+    python scripts/benchmark.py kernels --filter bfloat16 --filter 3xtf32 --commit COMMIT --time-budget 480 \\
+        --json OUT/a.json
+    python scripts/benchmark.py kernels --filter ", float32" --commit COMMIT --time-budget 480 --json OUT/b.json
+    python scripts/benchmark.py mnist block step --commit COMMIT --time-budget 400 --json OUT/best.json
+    python scripts/gpu_check.py --data-dir .mnist --commit COMMIT --out OUT/check --budget 570
 """
 
 from __future__ import annotations
