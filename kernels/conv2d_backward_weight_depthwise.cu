@@ -9,7 +9,7 @@
 //           IMAGE_CHUNKS > 1, one of that many bands of an image, never a function of N; TUNE_COLUMNS: outputs of a strip;
 //           TUNE_SLICES: threads that share the strips; TUNE_*: see conv2d_depthwise.cuh; run time: N
 // Launch    grid = chunks * CHANNEL_BLOCKS, block = (LANES, R, SLICES); a thread owns a row of taps on WIDTH channels, over every
-//           SLICES-th strip
+//           SLICES-th strip; registers for two blocks of a multiprocessor, as for three NVRTC 13 spills a few
 // Assumes   see conv2d_depthwise.cuh; IMAGES = 1 or IMAGE_CHUNKS = 1
 // Writes    every element of the workspace once. Slice i adds strips i, i + SLICES, ... of the chunk in the order n, p, q, one
 //           fused multiply-add each; then the slices are added in order. Rows in the padding are left out, columns in it
@@ -25,7 +25,7 @@ constexpr int COLUMNS = TUNE_COLUMNS, SLICES = TUNE_SLICES, ACROSS = ceil_div(Q,
 constexpr int SEEN_W = (COLUMNS - 1) * STRIDE_W + (S - 1) * DILATION_W + 1;
 static_assert(IMAGES == 1 || IMAGE_CHUNKS == 1, "a chunk is images or a band");
 
-GPUCNN_KERNEL __launch_bounds__(LANES* R* SLICES)
+GPUCNN_KERNEL __launch_bounds__(LANES* R* SLICES, LANES* R* SLICES > 384 ? 1 : 2)
 conv2d_backward_weight_depthwise(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ x, int N) {
   __shared__ __align__(16) SPEC_ACC partial[SLICES * R * BLOCK_CHANNELS];
   const int chunk = (int)(blockIdx.x / CHANNEL_BLOCKS), lane = (int)threadIdx.x * WIDTH;

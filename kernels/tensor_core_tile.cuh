@@ -286,13 +286,21 @@ __device__ __forceinline__ void add_up(const Operands& operands, int steps, SPEC
   SPEC_T* stage = tiles;
   cp_async_wait<STAGES - 1>();
   __syncthreads();
-  load_slice<Operands>(fragments[0], stage, 0);
+  if (!GUARDED) load_slice<Operands>(fragments[0], stage, 0);
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
+    if (GUARDED) {  // rare, so it takes few registers
+#pragma unroll 1
+      for (int slice = 0; slice < SLICES; ++slice) {
+        load_slice<Operands>(fragments[0], stage, slice);
+        multiply_slice<GUARDED>(fragments[0], sums);
+      }
+    } else {
 #pragma unroll
-    for (int slice = 0; slice < SLICES - 1; ++slice) {
-      load_slice<Operands>(fragments[(slice + 1) % 2], stage, slice + 1);
-      multiply_slice<GUARDED>(fragments[slice % 2], sums);
+      for (int slice = 0; slice < SLICES - 1; ++slice) {
+        load_slice<Operands>(fragments[(slice + 1) % 2], stage, slice + 1);
+        multiply_slice<GUARDED>(fragments[slice % 2], sums);
+      }
     }
     // While the last slice is multiplied the next tile's first is loaded, and its own tile is written anew.
     cp_async_wait<STAGES - 2>();
@@ -302,8 +310,10 @@ __device__ __forceinline__ void add_up(const Operands& operands, int steps, SPEC
     cp_async_commit();
     SPEC_T* const next = stage == tiles + (STAGES - 1) * STAGE ? tiles : stage + STAGE;
     stage = step + 1 < steps ? next : stage;
-    load_slice<Operands>(fragments[0], stage, 0);
-    multiply_slice<GUARDED>(fragments[(SLICES - 1) % 2], sums);
+    if (!GUARDED) {
+      load_slice<Operands>(fragments[0], stage, 0);
+      multiply_slice<GUARDED>(fragments[(SLICES - 1) % 2], sums);
+    }
   }
 }
 

@@ -85,9 +85,9 @@ def from_bfloat(bits: np.ndarray) -> np.ndarray:
     return floats_of(bits.astype(np.uint32) << 16)
 
 
-def to_tf32(values: np.ndarray) -> np.ndarray:
-    """Return the bits of float32 values rounded to tf32 as cvt.rna does: ties away from zero."""
-    return _rounded(values, 13, ties_to_even=False)
+def to_tf32(values: np.ndarray, *, ties_to_even: bool) -> np.ndarray:
+    """Return the bits of float32 values rounded to tf32, as cvt.rn does or, with ties away from zero, cvt.rna."""
+    return _rounded(values, 13, ties_to_even=ties_to_even)
 
 
 def _rounded(values: np.ndarray, dropped: int, *, ties_to_even: bool) -> np.ndarray:

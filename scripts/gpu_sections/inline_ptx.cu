@@ -1,4 +1,4 @@
-// inline_ptx.cu -- one entry for each wrapper of mma.cuh and each conversion of common.cuh that holds inline PTX.
+// inline_ptx.cu -- one entry for each wrapper of mma.cuh and each of common.cuh that holds inline PTX.
 //
 // A thread hands its registers to the wrapper and stores what comes back; inline_ptx.py packs matrices into fragments and
 // says what they must be, by the PTX ISA alone.
@@ -63,7 +63,8 @@ GPUCNN_KERNEL probe_ldmatrix_x2_trans(unsigned* __restrict__ fragments, const un
   LOAD_MATRICES(ldmatrix_x2_trans, 2);
 }
 
-// y = x where valid, else 0, copied through shared memory in two groups, each read by another thread than copied it.
+// y = x where valid, else 0, copied through shared memory in two groups, each read by another thread than copied it;
+// what is not copied at all stays 0xabababab.
 #define COPY(instruction, WORDS)                                                                        \
   __shared__ alignas(16) unsigned shared[2][32 * WORDS];                                                \
   for (int i = threadIdx.x; i < 32 * WORDS; i += 32) shared[0][i] = shared[1][i] = 0xababababu;         \
@@ -93,6 +94,27 @@ GPUCNN_KERNEL probe_cp_async_4(unsigned* __restrict__ y, const unsigned* __restr
                                const int* __restrict__ valid) {
   COPY(cp_async_4, 1);
 }
+#define WANTED_COPY(target, source, ok) cp_async_16_if(wanted[mine] != 0, target, source, ok)
+GPUCNN_KERNEL probe_cp_async_16_if(unsigned* __restrict__ y, const unsigned* __restrict__ x,
+                                   const int* __restrict__ valid, const int* __restrict__ wanted) {
+  COPY(WANTED_COPY, 4);
+}
+
+// y = x, stored COUNT words at a time.
+template <int COUNT>
+struct alignas(COUNT < 4 ? 4 * COUNT : 16) Words {
+  unsigned words[COUNT];
+};
+template <int COUNT>
+__device__ __forceinline__ void store_words(unsigned* y, const unsigned* x) {
+  Words<COUNT> value, *const target = reinterpret_cast<Words<COUNT>*>(y) + global_thread();
+  load_registers(value.words, x);
+  store_at_once(target, value);
+}
+GPUCNN_KERNEL probe_store_4(unsigned* __restrict__ y, const unsigned* __restrict__ x) { store_words<1>(y, x); }
+GPUCNN_KERNEL probe_store_8(unsigned* __restrict__ y, const unsigned* __restrict__ x) { store_words<2>(y, x); }
+GPUCNN_KERNEL probe_store_16(unsigned* __restrict__ y, const unsigned* __restrict__ x) { store_words<4>(y, x); }
+GPUCNN_KERNEL probe_store_32(unsigned* __restrict__ y, const unsigned* __restrict__ x) { store_words<8>(y, x); }
 
 // y[i] = bits of x[i] in another type; the bits of a half or bfloat16 lie in the lower half of a word.
 GPUCNN_KERNEL probe_half_to_float(unsigned* __restrict__ y, const unsigned* __restrict__ x, int count) {

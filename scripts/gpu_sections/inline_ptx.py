@@ -6,6 +6,7 @@ Without a GPU only the portable branches of kernels/mma.cuh and kernels/common.c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ class Prober:
         from gpucnn.kernel_source import compose
 
         self._device = settings.activate().device
+        self.ties_to_even = self._device.host_memory or self._device.limits.capability >= 90
+        """How floats are rounded to tf32; else away from zero."""
         self._source = compose(str(_KERNELS), {})
 
     def __call__(
@@ -42,7 +45,7 @@ class Prober:
 
 
 def run(settings: Settings, outcome: Outcome) -> None:
-    """Check tensor cores, ldmatrix, cp.async and conversions."""
+    """Check tensor cores, ldmatrix, cp.async, stores and conversions."""
     prober, random = Prober(settings), np.random.default_rng(2024)
     tiles = 4 if settings.tiny else 512
     table = outcome.table(
@@ -50,7 +53,7 @@ def run(settings: Settings, outcome: Outcome) -> None:
         ["instruction", "largest error", "allowed", "subnormal operands kept"],
     )
     half, bfloat = (f.to_half, f.from_half, f.left_16, f.right_16), (f.to_bfloat, f.from_bfloat, f.left_16, f.right_16)
-    tf32 = (f.to_tf32, f.floats_of, f.left_8, f.right_8)
+    tf32 = (partial(f.to_tf32, ties_to_even=prober.ties_to_even), f.floats_of, f.left_8, f.right_8)
     for entry, k, smallest, kind in (
         ("mma_m16n8k8_tf32", 8, 2.0**-140, tf32),
         ("mma_m16n8k16_f16", 16, 2.0**-20, half),
@@ -65,6 +68,11 @@ def run(settings: Settings, outcome: Outcome) -> None:
             _check_matrices(prober, outcome, random, f"{name}{'_trans' if transposed else ''}", count, transposed)
     for size in (16, 8, 4):
         _check_copy(prober, outcome, random, size)
+    _check_wanted_copy(prober, outcome, random)
+    for size in (4, 8, 16, 32):
+        x = random.integers(0, 2**32, (64, size // 4), dtype=np.uint32)
+        wrong = int((prober(f"store_{size}", "y", x, 2, 32, x=x) != x).any(axis=1).sum())
+        outcome.check(f"store of {size} bytes", wrong == 0, f"{wrong} of 64 differ" if wrong else "")
     _check_conversions(prober, outcome, random, 1 << (12 if settings.tiny else 20))
 
 
@@ -165,6 +173,16 @@ def _check_copy(prober: Prober, outcome: Outcome, random: np.random.Generator, s
     outcome.check(f"cp_async_{size}, two groups", wrong == 0, f"{wrong} of 64 copies differ" if wrong else "")
 
 
+def _check_wanted_copy(prober: Prober, outcome: Outcome, random: np.random.Generator) -> None:
+    x = random.integers(0, 2**32, (64, 4), dtype=np.uint32)
+    valid, wanted = ((np.arange(64) % n != 1).astype(np.int32) for n in (3, 5))
+    copied = np.where(valid[:, None] != 0, x, np.uint32(0))
+    expected = np.where(wanted[:, None] != 0, copied, np.uint32(0xABABABAB))
+    got = prober("cp_async_16_if", "y", expected, 1, 32, x=x, valid=valid, wanted=wanted)
+    wrong = int((got != expected).any(axis=1).sum())
+    outcome.check("cp_async_16_if, two groups", wrong == 0, f"{wrong} of 64 copies differ" if wrong else "")
+
+
 def _check_conversions(prober: Prober, outcome: Outcome, random: np.random.Generator, count: int) -> None:
     def convert(entry: str, bits: np.ndarray) -> np.ndarray:
         blocks = -(-len(bits) // _THREADS)
@@ -191,4 +209,5 @@ def _check_conversions(prober: Prober, outcome: Outcome, random: np.random.Gener
     halved, brained = f.to_half(values).astype(np.uint32), f.to_bfloat(values).astype(np.uint32)
     compare("float_to_half", floats, convert("float_to_half", floats), halved, f.from_half)
     compare("float_to_bfloat", floats, convert("float_to_bfloat", floats), brained, f.from_bfloat)
-    compare("float_to_tf32", floats, convert("float_to_tf32", floats), f.to_tf32(values), f.floats_of)
+    rounded = f.to_tf32(values, ties_to_even=prober.ties_to_even)
+    compare("float_to_tf32", floats, convert("float_to_tf32", floats), rounded, f.floats_of)

@@ -24,6 +24,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], object, dict[str, Any]
     "tall_tiles": ((1, 70, 7, 1), (2, 5, 1, 1), (1, 2), {"bias": True}),
     "several_filter_blocks": ((2, 6, 7, 16), (61, 5, 4, 16), (2, 3), {"padding": 2, "bias": True}),
     "several_channel_blocks": ((1, 5, 6, 18), (56, 6, 4, 18), 2, {"padding": 2}),
+    "tall_filter": ((2, 14, 10, 2), (3, 9, 5, 2), 2, {"padding": ((4, 3), (1, 2)), "bias": True}),
     "nine_images": ((9, 4, 4, 1), (8, 2, 2, 1), 2, {"bias": True}),
     "wide_filter": ((1, 4, 20, 1), (3, 2, 16, 1), (1, 1), {"bias": True}),
 }

@@ -46,12 +46,19 @@ def test_every_device_has_a_direct_plan_and_names_are_unique(operation, case):
                 assert len({plan.name for plan in found}) == len(found)
 
 
+def cells(spec: Pool2dSpec, macros: dict) -> int:
+    """Return how many cells hold a pixel of an image. They are counted from the padded image's first pixel."""
+    down = {(row + spec.pads[0]) // macros["TUNE_ROWS"] for row in range(spec.h)}
+    across = {(column + spec.pads[2]) // macros["TUNE_COLUMNS"] for column in range(spec.w)}
+    return len(down) * len(across)
+
+
 @EVERY_OPERATION
 @EVERY_CASE
 def test_grids_cover_the_output_and_no_block_is_idle(operation, case):
     for dtype in harness.FLOAT32_FIRST:
         spec = CASES[case](dtype)
-        n, rows, columns, c = spec.y_shape if operation == "pool2d_forward" else spec.x_shape
+        n, rows, columns, c = spec.y_shape
         for plan in candidates(operation, spec):
             (launch,) = plan.launches
             macros = dict(launch.macros)
@@ -64,7 +71,8 @@ def test_grids_cover_the_output_and_no_block_is_idle(operation, case):
             else:
                 width = macros["TUNE_WIDTH"]
                 assert c % width == 0
-                threads, work = launch.grid[0] * launch.threads, n * rows * columns * c // width
+                places = rows * columns if operation == "pool2d_forward" else cells(spec, macros)
+                threads, work = launch.grid[0] * launch.threads, n * places * c // width
                 assert work <= threads < work + launch.threads
 
 
@@ -99,3 +107,15 @@ def test_only_an_average_depends_on_the_order():
     for kind, different in (("max", 1), ("min", 1), ("average", 2)):
         spec = Pool2dSpec.of(kind, (2, 9, 9, 4), 9, "float32")
         assert len({plan.summation for plan in candidates("pool2d_forward", spec)}) == different
+
+
+def test_a_thread_backward_owns_a_step_of_the_windows_while_its_registers_hold_it():
+    def cell(window: int, stride: int, channels: int, dtype: str) -> tuple[int, int]:
+        spec = Pool2dSpec.of("max", (2, 24, 24, channels), window, dtype, stride=stride)
+        macros = dict(candidates("pool2d_backward_input", spec)[0].launches[0].macros)
+        return macros["TUNE_ROWS"], macros["TUNE_COLUMNS"]
+
+    assert cell(2, 2, 4, "float32") == cell(3, 2, 4, "float32") == cell(2, 2, 8, "bfloat16") == (2, 2)
+    assert cell(3, 3, 4, "float32") == (3, 3) and cell(3, 3, 8, "bfloat16") == (1, 3)
+    assert cell(4, 4, 1, "float32") == (4, 4) and cell(5, 5, 1, "float32") == (1, 5)
+    assert cell(2, 1, 4, "float32") == cell(20, 20, 4, "float32") == (1, 1)

@@ -96,7 +96,7 @@ DEFECTS = [
     ("taps of the first channels", _WEIGHT, "own.first_row * PITCH + own.first_channel", "own.first_row * PITCH"),
     ("taps of the first rows", _WEIGHT, "own.first_row * PITCH + own.first_channel", "own.first_channel"),
     ("dropped tail guard of the tap rows", _WEIGHT, "      if (r < R) chunk_sums", "      chunk_sums"),
-    ("zeros are not cleared", _WEIGHT, "image[NOTHING + e] = SPEC_ACC(0)", "image[NOTHING + e] = SPEC_ACC(1)"),
+    ("zeros are not cleared", _WEIGHT, "image[NOTHING + e] = SPEC_ACC(0)", "image[NOTHING + e] = 1 / SPEC_ACC(0)"),
     ("stale argmax, backward_weight", _WEIGHT, "(row * POOL_R + chosen / POOL_S) * PITCH", "row * POOL_R * PITCH"),
     ("gradient of what is not positive", _WEIGHT, "chosen != NOT_POSITIVE && gradient", "gradient"),
     ("products with a gradient of 0", _WEIGHT, " && gradient != SPEC_ACC(0);", ";"),
@@ -108,7 +108,12 @@ DEFECTS = [
     ),
     ("dropped tail guard of the filters, backward_weight", _WEIGHT, "    if (k >= K) return;\n", ""),
     ("dropped tail guard of the images", _WEIGHT, "min(chunk * IMAGES + IMAGES, N)", "chunk * IMAGES + IMAGES"),
-    ("skipped last output of a tile", _WEIGHT, "position < POSITIONS; position", "position < POSITIONS - 1; position"),
+    (
+        "skipped last output of a tile",
+        _WEIGHT,
+        "position = slice; position < POSITIONS; position",
+        "position = slice; position < POSITIONS - 1; position",
+    ),
     (
         "skipped last tile",
         _WEIGHT,

@@ -167,7 +167,7 @@ def test_sections_come_with_a_result_and_a_status(first):
     }  # fmt: skip
     assert first.status == 1
     assert all(0 < record["seconds"] <= record["limit_seconds"] + 5 for record in sections.values())
-    assert len(sections["inline_ptx"]["checks"]) == 20
+    assert len(sections["inline_ptx"]["checks"]) == 25
 
 
 def test_what_was_not_measured_says_so(first):
