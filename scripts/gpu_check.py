@@ -10,19 +10,28 @@ passed or failed on this source and device are kept, the kernel tests go on wher
 numpy, click, cupy and pytest are needed; torch, safetensors, ml_dtypes are used where they are. `--backend emulated`
 tries this script without a GPU, at tiny sizes; what it prints then are no GPU figures.
 
-A first session on a borrowed GPU whose commands last ten minutes at most, each of these one command; .mnist holds
-MNIST's files and .cache the compiled kernels, both ignored by git; what comes back goes to scripts/measured:
+The first session on a lent GPU, of 30 minutes, in this order; MNIST's files lie in .carry/mnist, which git ignores and
+which is carried along, OUT is the folder whose files come back, NAME the commit:
 
-    export GPUCNN_CACHE_DIR=.cache GPUCNN_DATA_DIR=.mnist   # before each
-    python scripts/gpu_check.py --data-dir .mnist --commit COMMIT --out OUT/check --budget 240 --sections \\
-        launch,inline_ptx,captured_step,numpy_agreement,determinism,mnist
-    python scripts/benchmark.py mnist block pool overhead step --ways eager,graph --commit COMMIT --time-budget 480 \\
-        --json OUT/training.json
-    python scripts/benchmark.py kernels --filter bfloat16 --filter 3xtf32 --commit COMMIT --time-budget 480 \\
-        --json OUT/a.json
-    python scripts/benchmark.py kernels --filter ", float32" --commit COMMIT --time-budget 480 --json OUT/b.json
-    python scripts/benchmark.py mnist block step --commit COMMIT --time-budget 400 --json OUT/best.json
-    python scripts/gpu_check.py --data-dir .mnist --commit COMMIT --out OUT/check --budget 570
+    3 min  python3 scripts/gpu_check.py --data-dir .carry/mnist --out $OUT --commit NAME --budget 180 \\
+             --sections launch,inline_ptx,captured_step,numpy_agreement,determinism,mnist,readme
+    2 min  python3 scripts/benchmark.py mnist --ways eager,graph --data-dir .carry/mnist --time-budget 80 \\
+             --json $OUT/mnist.json --commit NAME
+    3 min  python3 scripts/benchmark.py block pool overhead --ways eager,graph --time-budget 150 \\
+             --json $OUT/block.json --commit NAME
+    3 min  python3 scripts/benchmark.py step --ways eager,graph --time-budget 120 \\
+             --json $OUT/step.json --commit NAME
+    5 min  python3 scripts/benchmark.py kernels --filter bfloat16 --time-budget 270 \\
+             --json $OUT/bfloat16.json --commit NAME
+    5 min  python3 scripts/benchmark.py kernels --filter float32 --filter 3xtf32 --time-budget 270 \\
+             --json $OUT/float32.json --commit NAME
+    5 min  timeout -s INT 300 python3 scripts/benchmark.py mnist step --filter "beside PyTorch" \\
+             --filter "LeNet-5, batch 128, float32, captured" --data-dir .carry/mnist --time-budget 200 \\
+             --json $OUT/compiled.json --commit NAME
+    rest   python3 scripts/gpu_check.py --sections kernels --out $OUT --commit NAME --budget 200
+
+The minutes are the most that each is meant to take, nobody has measured them; a case that has started is not stopped.
+Each command's figures are on disk after every case.
 """
 
 from __future__ import annotations

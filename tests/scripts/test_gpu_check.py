@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from gpu_sections.outcome import FAILED, NOT_RUN, PASSED, SKIPPED, TIMED_OUT
 from gpu_sections.settings import Settings
 
 from gpucnn import backends
+from gpucnn.cli import bench
 
 ROOT = Path(gpu_check.__file__).resolve().parents[1]
 EMULATED = backends.available("emulated")
@@ -384,3 +386,21 @@ def test_wrong_usage_is_status_2(tmp_path, check, arguments, message):
     done = check(tmp_path / "out", *arguments)
     assert done.status == 2 and message in " ".join(done.printed.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_of_a_first_session_are_understood(tmp_path):
+    assert gpu_check.__doc__ is not None
+    lines = gpu_check.__doc__.replace("\\\n", " ").splitlines()
+    commands = [line[line.index("python3") :] for line in lines if "--commit NAME" in line]
+    parsers = {"scripts/gpu_check.py": gpu_check.main, "scripts/benchmark.py": bench.command}
+    wanted = []
+    for words in map(shlex.split, commands):
+        script = next(word for word in words if word in parsers)
+        arguments = words[words.index(script) + 1 :]
+        given = [str(tmp_path) if word in ("$OUT", ".carry/mnist") else word for word in arguments]
+        found = parsers[script].make_context(script, given).params
+        assert found["commit"] == "NAME"
+        wanted += found["sections"]
+    assert len(commands) == 8
+    assert {name for name in SECTIONS if name not in ("environment", "benchmarks")} <= set(wanted)
+    assert {"mnist", "block", "pool", "overhead", "step", "kernels"} <= set(wanted)
