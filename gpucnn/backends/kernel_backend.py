@@ -42,15 +42,16 @@ class KernelBackend(ConvolutionKernels):
 
     Args:
         device: where arrays live and kernels run.
+        tune: as Launcher.
     """
 
     captures = True
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, *, tune: str | None = None) -> None:
         self.device = device
         self.name = device.name
         self.host_memory = device.host_memory
-        self.launcher = Launcher(device)
+        self.launcher = Launcher(device, tune=tune)
 
     # -- arrays ---------------------------------------------------------------------------------------------------
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:

@@ -21,7 +21,7 @@ from gpucnn import optimizers
 from gpucnn.autograd import tensor
 from gpucnn.backends import use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
-from gpucnn.backends.launcher import Launcher, Ran
+from gpucnn.backends.launcher import VECTOR_BYTES, Ran
 from gpucnn.benchmarks import block, kernels, pool
 from gpucnn.benchmarks.case import Case, Column, Conditions
 from gpucnn.benchmarks.layers import Convolution
@@ -31,7 +31,7 @@ from gpucnn.devices import nvrtc, sass
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import compose
-from gpucnn.limits import limits_of, resident_blocks, resident_warps
+from gpucnn.limits import WARP, limits_of, resident_blocks, resident_warps
 from gpucnn.plans import Launch, Plan, candidates, ceil_div
 from gpucnn.specs import Spec
 
@@ -145,7 +145,7 @@ def _code_of(launch: Launch) -> dict[str, Any]:
         "product": loop.product,
         "issued": min(1.0, loop.product_share * CYCLES.get(loop.product or "", 1)) if loop.product else None,
         "busy": blocks / (multiprocessors * ceil_div(blocks, multiprocessors)),
-        "resident": kept * ceil_div(launch.threads, 32) / resident_warps(CAPABILITY),
+        "resident": kept * ceil_div(launch.threads, WARP) / resident_warps(CAPABILITY),
         "vectors": whole.vector_share,
         "registers": report.registers,
         "shared": shared,
@@ -160,7 +160,7 @@ def _convolution(layer: Convolution, operation: str, precision: str) -> dict[str
 
 def _first_guess(operation: str, spec: Spec, algorithm: str | None = None) -> dict[str, Any]:
     """Return the row of the plan that runs untuned, or of the first of an algorithm."""
-    plans = candidates(operation, spec, limits_of(CAPABILITY), 16)
+    plans = candidates(operation, spec, limits_of(CAPABILITY), VECTOR_BYTES)
     plan = next((plan for plan in plans if algorithm in (None, plan.algorithm)), None)
     if plan is None:
         raise DeviceError(f"no kernel computes {operation} by {algorithm} on an H200")
@@ -169,9 +169,7 @@ def _first_guess(operation: str, spec: Spec, algorithm: str | None = None) -> di
 
 def _operations(batch: int, network: Network) -> Iterable[Ran]:
     """Return the operations of a network's training step, or of its passes where it ends in feature maps."""
-    device = NullDevice(limits_of(CAPABILITY))
-    backend = KernelBackend(device)
-    backend.launcher = Launcher(device, tune="off")
+    backend = KernelBackend(NullDevice(limits_of(CAPABILITY)), tune="off")
     with use_backend(backend):
         model = network.build()
         model.compile(optimizer=optimizers.Adam())

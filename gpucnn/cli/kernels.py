@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from gpucnn.backends import use_backend
-from gpucnn.cli.plans import STEPS, kernel_backend, plan_rows, print_plans, training_step, untuned
+from gpucnn.backends.kernel_backend import KernelBackend
+from gpucnn.cli.plans import STEPS, kernel_backend, plan_rows, print_plans, training_step
 from gpucnn.devices import nvrtc
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
@@ -21,7 +22,7 @@ from gpucnn.mixed_precision import PRECISIONS
 def step_modules(capability: int, batch_size: int, model: str = "lenet5", precision: str = "float32") -> NullDevice:
     """Return a null device that has seen one training step of a model: its modules and its launches."""
     device = NullDevice(limits_of(capability))
-    with use_backend(untuned(device)):
+    with use_backend(KernelBackend(device, tune="off")):
         step = training_step(model, batch_size, precision)
         device.launches.clear()
         step()
@@ -99,7 +100,8 @@ def command(
         raise click.UsageError("--arch and --backend exclude each other: a backend has an architecture")
     if plans:
         null = NullDevice(limits_of(int(arch.removeprefix("sm_"))))
-        rows = plan_rows(untuned(null) if backend is None else kernel_backend(backend), model, batch_size, precision)
+        chosen = KernelBackend(null, tune="off") if backend is None else kernel_backend(backend)
+        rows = plan_rows(chosen, model, batch_size, precision)
     else:
         rows = report(arch, batch_size, model, precision)
     if as_json:

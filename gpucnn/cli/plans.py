@@ -11,10 +11,8 @@ import numpy as np
 from gpucnn.autograd import tensor
 from gpucnn.backends import get_backend, use_backend
 from gpucnn.backends.kernel_backend import KernelBackend
-from gpucnn.backends.launcher import Launcher
 from gpucnn.benchmarks import networks
 from gpucnn.cli.options import MODELS
-from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.model import Sequential
 
@@ -25,13 +23,6 @@ STEPS: dict[str, Callable[[], Sequential]] = {
     "vgg11": networks.VGG11.build,
 }
 """Builders of the models whose training steps can be shown: those of the other commands, and the benchmark's."""
-
-
-def untuned(device: NullDevice) -> KernelBackend:
-    """Return a backend that launches nothing and chooses as GPUCNN_TUNE=off does."""
-    backend = KernelBackend(device)
-    backend.launcher = Launcher(device, tune="off")
-    return backend
 
 
 def kernel_backend(name: str) -> KernelBackend:

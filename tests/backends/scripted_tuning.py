@@ -8,7 +8,6 @@ import numpy as np
 
 from backends.scripted_device import ScriptedDevice
 from gpucnn.backends.kernel_backend import KernelBackend
-from gpucnn.backends.launcher import Launcher
 from gpucnn.backends.tuning import Choice
 from gpucnn.specs import MatmulSpec
 
@@ -18,9 +17,7 @@ SPLIT = "split_k/32x32x16"
 
 
 def tuned(device: ScriptedDevice, mode: str = "on") -> KernelBackend:
-    backend = KernelBackend(device)
-    backend.launcher = Launcher(device, tune=mode)
-    return backend
+    return KernelBackend(device, tune=mode)
 
 
 def multiply(backend: KernelBackend, m: int = 64, n: int = 48, k: int = 40, **options: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from gpu_sections.outcome import FAILED, Outcome
 from gpu_sections.settings import Settings
 
 from gpucnn import backends
+from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.cli import plans
 from gpucnn.devices import nvrtc
 from gpucnn.devices.null import NullDevice
@@ -61,7 +62,7 @@ def test_the_probes_compile_for_every_architecture(capability):
 
 def test_determinism_is_also_of_products_on_tensor_cores(monkeypatch):
     monkeypatch.setitem(plans.STEPS, "trial", determinism._tensor_cores)
-    rows = plans.plan_rows(plans.untuned(NullDevice(limits_of(90))), "trial", 64, "mixed_bfloat16")
+    rows = plans.plan_rows(KernelBackend(NullDevice(limits_of(90)), tune="off"), "trial", 64, "mixed_bfloat16")
     chosen = {row["operation"]: row["plan"] for row in reversed(rows)}
     assert all(chosen[f"conv2d_{p}"].startswith("tensor_core") for p in ("backward_input", "backward_weight"))
     assert sum("bfloat16" in row["spec"] and row["plan"].startswith("tensor_core") for row in rows) > 8
