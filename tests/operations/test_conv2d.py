@@ -76,8 +76,10 @@ def check(backend: Backend, operation: str, case: str, dtype: str, plan: str | N
 
 
 def on_cuda_cores(plan: str) -> bool:
-    """Say whether this file's table is what covers a plan; test_conv2d_tensor_core.py has another."""
-    return not plan.startswith("tensor_core")
+    """Say whether this file's table is what covers a plan; test_conv2d_tensor_core.py and ..._split_depth.py have
+    others.
+    """
+    return not plan.startswith("tensor_core") and "split_depth" not in plan
 
 
 def products() -> list[object]:
