@@ -16,11 +16,16 @@ from gpucnn.limits import WARP, limits_of, resident_blocks
 
 LAYERS = {layer.name: layer for layer in CONVOLUTIONS}
 C1, C3, C3_224 = "N256 C1 K24 5x5 28²", "N64 C3 K64 3x3 32²", "N32 C3 K64 7x7/2 224²"
+C6 = "N64 C6 K16 5x5 14²"
 BOUNDS = [
     # operation, layer, algorithm, least share of multiply-adds in the main loop, least resident warps
     ("conv2d_forward", C1, "few_channels", 0.80, 28),
     ("conv2d_forward", C3, "few_channels", 0.80, 32),
     ("conv2d_forward", C3_224, "few_channels", 0.80, 25),
+    ("conv2d_backward_input", C1, "few_channels", 0.85, 30),
+    ("conv2d_backward_input", C3, "few_channels", 0.85, 32),
+    ("conv2d_backward_input", C3_224, "few_channels", 0.88, 14),
+    ("conv2d_backward_input", C6, "few_channels", 0.88, 32),
 ]
 
 
