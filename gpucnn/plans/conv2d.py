@@ -106,7 +106,9 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
             yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid(tile), summation)
 
     general = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
-    on_cuda_cores = chain(conv2d_depthwise.backward_input(spec, alignment, summation, macros), general)
+    few_channels = conv2d_few_channels.backward_input(spec, macros, alignment)
+    depthwise = conv2d_depthwise.backward_input(spec, alignment, summation, macros)
+    on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
     on_tensor_cores = tensor_core.backward_input(spec, limits, macros, alignment, phases, pixels_of_phase)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
