@@ -3,8 +3,8 @@ depthwise filters, tensor cores; the last three in modules of their own.
 
 Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. Forward and for the input's
 gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own, and so have
-sums in chunks of the depth, of either (`plans/conv2d_split_depth.py`). Tensor cores come first for float16, bfloat16 and
-a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
+sums in chunks of the depth, of either (`plans/conv2d_split_depth.py`). Tensor cores come first for float16, bfloat16
+and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
 
     worthwhile = spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases
     general = _in_order(direct, tiled(), spec, worthwhile=worthwhile)
-    on_cuda_cores = chain(conv2d_depthwise.backward_input(spec, alignment, summation, macros), general)
+    few_channels = conv2d_few_channels.backward_input(spec, macros, alignment)
+    depthwise = conv2d_depthwise.backward_input(spec, alignment, summation, macros)
+    on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
     on_tensor_cores = tensor_core.backward_input(spec, limits, macros, alignment, phases, pixels_of_phase)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 

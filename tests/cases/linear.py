@@ -55,4 +55,6 @@ WITH_LOSS = {
     "a_warp": _classify(33, 32, 9, True),
     "many_turns": _classify(300, 17, 6, False),
     "two_classes": _classify(600, 2, 31, True),
+    "several_chunks": _classify(37, 10, 304, True),
+    "several_chunks_one_by_one": _classify(35, 3, 303, True),
 }
