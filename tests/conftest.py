@@ -16,6 +16,7 @@ import pytest
 
 from gpucnn import backends
 from gpucnn.backends import Backend
+from gpucnn.devices import nvrtc, sass
 from gpucnn.errors import DeviceError
 
 os.environ.setdefault("GPUCNN_TUNE", "off")  # plans are what the tests say, on every machine
@@ -93,6 +94,14 @@ def check_backend(request: pytest.FixtureRequest) -> Backend:
     from gpucnn.devices.emulated import EmulatedDevice
 
     return KernelBackend(EmulatedDevice(build="check"))
+
+
+@pytest.fixture(scope="session")
+def disassembler() -> None:
+    """Skips where machine code cannot be had: it takes NVRTC and NVIDIA's disassembler, and no GPU."""
+    for reason in (nvrtc.available(), sass.available()):
+        if reason is not None:
+            pytest.skip(reason)
 
 
 @pytest.fixture

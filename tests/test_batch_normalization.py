@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finite_differences import check_gradients
+from inputs import normal
 
 import gpucnn
 import gpucnn.functional as F
@@ -18,10 +19,6 @@ from gpucnn.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout
 from gpucnn.parameters import State
 from gpucnn.training.captured_step import capture
 from gpucnn.training.weights import load_weights, save_weights
-
-
-def normal(*shape: int, seed: int = 0, dtype: str = "float64") -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
 
 
 def running(channels: int, dtype: str = "float64") -> tuple[Tensor, Tensor]:

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from finite_differences import check_gradients
+from inputs import normal
 
 import gpucnn
 import gpucnn.functional as F
 from gpucnn import tensor
 from gpucnn.backends import Backend
 from gpucnn.errors import DeviceError
-
-
-def normal(*shape: int, seed: int = 0, dtype: str = "float64") -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

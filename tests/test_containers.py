@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import inputs
 import numpy as np
 import pytest
 from finite_differences import check_model_gradients
@@ -39,10 +41,7 @@ from gpucnn.training import Interrupted
 from gpucnn.training.captured_step import capture
 
 SHAPE = (6, 5, 2)
-
-
-def normal(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+normal = partial(inputs.normal, dtype="float32")
 
 
 def residual(**options: Any) -> Residual:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finite_differences import check_gradients
+from inputs import normal
 
 import gpucnn
 import gpucnn.functional as F
@@ -20,10 +21,6 @@ from gpucnn.backends import Backend
 from gpucnn.errors import DeviceError
 from gpucnn.generator import Generator
 from gpucnn.specs import ACTIVATIONS
-
-
-def normal(*shape: int, seed: int = 0, dtype: str = "float64") -> np.ndarray:
-    return np.asarray(np.random.default_rng((seed, *shape)).standard_normal(shape), dtype)
 
 
 def same(actual: Tensor, expected: Any) -> None:

@@ -1,6 +1,6 @@
 """WORKED_EXAMPLES.md: the numbers of the source material, recomputed, on every backend. Its slips are named SEED ERROR.
 
-A2.2, sizes, is in specs/test_conv2d_spec.py; A2.5 and A2.6, whole models, are in test_model.py; the 3-D row of A2.7
+A2.2, sizes, is in specs/test_conv2d_spec.py; A2.5 and A2.6, whole models, are in test_zoo.py; the 3-D row of A2.7
 waits for 3-D.
 """
 

@@ -27,10 +27,9 @@ from gpucnn.benchmarks.case import Case, Column, Conditions
 from gpucnn.benchmarks.layers import Convolution
 from gpucnn.benchmarks.networks import LENET5, RECORD, Network
 from gpucnn.benchmarks.own import convolution_spec
-from gpucnn.devices import nvrtc, sass
+from gpucnn.devices import sass
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
-from gpucnn.kernel_source import compose
 from gpucnn.limits import WARP, limits_of, resident_blocks, resident_warps
 from gpucnn.plans import Launch, Plan, candidates, ceil_div
 from gpucnn.specs import Spec
@@ -132,9 +131,7 @@ def row_of(operation: str, spec: Spec, plan: Plan) -> dict[str, Any]:
 
 def _code_of(launch: Launch) -> dict[str, Any]:
     """Return what the compiler made of a launch's entry, and how it fills the GPU."""
-    module = nvrtc.compile_module(compose(launch.file, dict(launch.macros)), ARCHITECTURE)
-    report = next(report for report in module.reports if report.entry == launch.entry)
-    code = sass.disassemble(module.cubin)[launch.entry]
+    report, code = sass.entry_of(launch, ARCHITECTURE)
     whole, loop = sass.mix_of(code), sass.mix_of(sass.main_loop(code))
     shared = report.shared_bytes + launch.shared_bytes
     multiprocessors = limits_of(CAPABILITY).multiprocessors

@@ -16,7 +16,10 @@ from functools import cache
 from pathlib import Path
 
 from gpucnn.devices import nvrtc
+from gpucnn.devices.nvrtc import EntryReport
 from gpucnn.errors import DeviceError
+from gpucnn.kernel_source import compose
+from gpucnn.plans import Launch
 
 REMEDY = "pip install nvidia-cuda-nvdisasm, or put the CUDA toolkit's bin folder on the PATH"
 VECTOR_BYTES = 16
@@ -168,6 +171,22 @@ def available() -> str | None:
     except DeviceError as error:
         return str(error)
     return None
+
+
+def entry_of(launch: Launch, arch: str) -> tuple[EntryReport, tuple[Instruction, ...]]:
+    """Compile a launch's text with NVRTC; return what its entry takes, and the entry's machine code.
+
+    Args:
+        launch: of a plan.
+        arch: e.g. "sm_90a".
+
+    Raises:
+        KernelError: the text does not compile.
+        DeviceError: there is no NVRTC or no disassembler, or NVRTC does not know the architecture.
+    """
+    module = nvrtc.compile_module(compose(launch.file, dict(launch.macros)), arch)
+    report = next(report for report in module.reports if report.entry == launch.entry)
+    return report, disassemble(module.cubin)[launch.entry]
 
 
 def disassemble(cubin: bytes) -> dict[str, tuple[Instruction, ...]]:

@@ -12,7 +12,6 @@ from gpucnn import cli
 from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks import bounds, kernels
 from gpucnn.benchmarks.case import Conditions
-from gpucnn.devices import nvrtc, sass
 from gpucnn.devices.null import NullDevice
 from gpucnn.errors import DeviceError
 from gpucnn.limits import limits_of
@@ -22,19 +21,12 @@ from gpucnn.specs import Conv2dSpec, Pool2dSpec
 DENSE = Conv2dSpec.of((64, 28, 28, 128), (128, 3, 3, 128), "bfloat16", padding=1)
 
 
-@pytest.fixture
-def compilers() -> None:
-    for reason in (nvrtc.available(), sass.available()):
-        if reason is not None:
-            pytest.skip(reason)
-
-
 def row(operation: str, spec: Any, algorithm: str) -> dict[str, Any]:
     plan = next(p for p in candidates(operation, spec, limits_of(90), 16) if p.algorithm == algorithm)
     return bounds.row_of(operation, spec, plan)
 
 
-def test_a_product_on_tensor_cores(compilers: None) -> None:
+def test_a_product_on_tensor_cores(disassembler: None) -> None:
     found = row("conv2d_forward", DENSE, "tensor_core")
     operations = 2 * 64 * 28 * 28 * 128 * 128 * 9
     assert (found["operations"], found["bytes"]) == (operations, 2 * (2 * 64 * 28 * 28 * 128 + 9 * 128 * 128))
@@ -44,14 +36,14 @@ def test_a_product_on_tensor_cores(compilers: None) -> None:
     assert 0 < found["resident"] <= 1 and 0.9 < found["busy"] <= 1
 
 
-def test_split_operands_take_three_products(compilers: None) -> None:
+def test_split_operands_take_three_products(disassembler: None) -> None:
     spec = Conv2dSpec.of((64, 28, 28, 128), (128, 3, 3, 128), "float32", padding=1)
     found = row("conv2d_forward", spec, "tensor_core_3xtf32")
     assert found["at_least"] == pytest.approx(3 * spec.flops / 494.7e12)
     assert found["product"] == "HMMA.1688.F32.TF32"
 
 
-def test_pooling_is_bound_by_memory_and_has_no_products(compilers: None) -> None:
+def test_pooling_is_bound_by_memory_and_has_no_products(disassembler: None) -> None:
     spec = Pool2dSpec.of("max", (64, 112, 112, 64), 2, "float32")
     found = row("pool2d_forward", spec, "direct")
     assert (found["bound"], found["product"], found["issued"]) == ("memory", None, None)
@@ -72,7 +64,7 @@ def test_a_row_that_no_kernel_computes() -> None:
         bounds._first_guess("conv2d_forward", spec, "tensor_core_3xtf32")
 
 
-def test_the_command(compilers: None) -> None:
+def test_the_command(disassembler: None) -> None:
     arguments = ["bench", "bounds", "--filter", "N1 C64 K64 3x3 56², forward, bfloat16"]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 0, result.output

@@ -8,6 +8,9 @@ from gpucnn.devices import nvrtc, sass
 from gpucnn.devices.nvrtc import CompiledModule
 from gpucnn.errors import DeviceError
 from gpucnn.kernel_source import KernelSource, entries
+from gpucnn.limits import limits_of
+from gpucnn.plans import candidates
+from gpucnn.specs import ArraySpec
 
 LISTING = """
 	.target	sm_90
@@ -97,10 +100,7 @@ def test_no_products() -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled() -> CompiledModule:
-    for reason in (nvrtc.available(), sass.available()):
-        if reason is not None:
-            pytest.skip(reason)
+def compiled(disassembler: None) -> CompiledModule:
     return nvrtc.compile_module(KernelSource("sass.cu", KERNELS, (), entries(KERNELS)), "sm_90", cached=False)
 
 
@@ -115,6 +115,13 @@ def test_machine_code_of_known_kernels(compiled: CompiledModule) -> None:
     assert loop.total < len(found["sum"])
     assert sass.mix_of(found["indexed"]).kinds["local memory"] > 0
     assert not any(sass.mix_of(found[name]).kinds["local memory"] for name in ("copy", "halves", "sum"))
+
+
+def test_a_launch_is_compiled_and_its_entry_read(disassembler: None) -> None:
+    (launch,) = candidates("fill_forward", ArraySpec(64, "float32"), limits_of(90), 16)[0].launches
+    report, code = sass.entry_of(launch, "sm_90")
+    assert report.entry == launch.entry == "fill_forward_direct"
+    assert sass.mix_of(code).widths.keys() == {16, 4}, "vectors, and the elements that fill none"
 
 
 def test_what_cannot_be_read_is_an_error(compiled: CompiledModule) -> None:

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from launch_files import ADDED, HEAD, run, written
 
-from gpucnn.cli import main
 from gpucnn.devices import nvrtc
-from gpucnn.devices.emulated import EmulatedDevice
 from gpucnn.errors import DataError, KernelError
 from gpucnn.kernel_check import read_kernel, read_launch, run_checked
 from gpucnn.kernel_check.description import launch_of
@@ -22,26 +20,6 @@ from gpucnn.kernel_check.description import launch_of
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = (ROOT / "gpucnn" / "kernel_check" / "example" / "block_sum.cu").read_text()
 BARRIER = "    __syncthreads();\n  }\n"
-HEAD = 'extern "C" __global__ void k'
-
-
-@pytest.fixture(autouse=True)
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder of its own."""
-    if EmulatedDevice.available() is not None:
-        pytest.skip(str(EmulatedDevice.available()))
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["check", *map(str, arguments)])
-
-
-def written(text: str, **launch: Any) -> tuple[str, str]:
-    """Write a kernel and a description of its launch; return their names as arguments."""
-    Path("k.cu").write_text(text)
-    Path("launch.json").write_text(json.dumps({"grid": 1, "block": 32, **launch}))
-    return "k.cu", "--launch=launch.json"
 
 
 def kinds(text: str, **launch: Any) -> list[str]:
@@ -52,7 +30,6 @@ def kinds(text: str, **launch: Any) -> list[str]:
     return [finding["kind"] for finding in found]
 
 
-# -- the example ------------------------------------------------------------------------------------------------------
 def test_the_example_is_clean():
     wrote = run("--example")
     assert wrote.exit_code == 0 and "wrote block_sum.cu and block_sum_launch.py" in wrote.stdout
@@ -89,7 +66,6 @@ def test_faults_in_the_example_are_reported(original, replacement, lines):
         assert any(found.startswith(line) for found in said), shown.stdout
 
 
-# -- what a user's kernel may be --------------------------------------------------------------------------------------
 def test_headers_of_the_toolkit_and_own_includes():
     Path("scale.cuh").write_text("#pragma once\n__device__ float twice(float x) { return 2 * x; }\n")
     text = f"""#include <cuda_runtime.h>
@@ -147,7 +123,6 @@ namespace cg = cooperative_groups;
             )
 
 
-ADDED = f"{HEAD}(float* y, const float* x, int n) {{ int i = threadIdx.x; if (i < n) y[i] += x[i]; }}\n"
 SUMMED = f"{HEAD}(float* y, const float* x) {{ atomicAdd(y, x[threadIdx.x]); }}\n"
 
 
@@ -298,81 +273,6 @@ def test_toml_before_python_3_11_is_an_error_that_says_what_to_do(monkeypatch):
         read_launch(Path("a.toml"))
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"gird": 1}, "unknown key 'gird'; known: allow_exit, arguments, block"),
-        ({"arguments": 3}, "arguments must be a table by name, got 3"),
-        ({"grid": [1, 2, 3, 4]}, r"grid must be one to three numbers, got \[1, 2, 3, 4\]"),
-        ({"block": 1.5}, "block must be a whole number of at least 0, got 1.5"),
-        ({"ignore": "race-global"}, "ignore must be a list of kinds, got 'race-global'"),
-    ],
-)
-def test_wrong_descriptions_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        launch_of({"grid": 1, "block": 1, "arguments": {}, **change}, Path("a.json"))
-
-
-def test_a_description_without_a_part_or_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match=r"a.json: block is missing"):
-        launch_of({"grid": 1, "arguments": {}}, Path("a.json"))
-    with pytest.raises(ValueError, match="expected a table, found list"):
-        launch_of([], Path("a.json"))
-    for name, text, message in (
-        ("a.json", "{", "a.json is not JSON"), ("a.py", "x = 1", "expected a dict named `launch`, found NoneType"),
-        ("a.yaml", "", "a launch is described in .py, .json or .toml"), ("a.toml", "=", "a.toml is not TOML"),
-    ):  # fmt: skip
-        Path(name).write_text(text)
-        if name != "a.toml" or sys.version_info >= (3, 11):
-            with pytest.raises(DataError, match=message):
-                read_launch(Path(name))
-    with pytest.raises(DataError, match="expected a launch description, found no such file"):
-        read_launch(Path("missing.py"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"y": {"shape": 1}, "x": {"shape": 1}}, "argument 'n' (int) is not described"),
-        ({"y": {"shape": 1}, "x": {"shape": 1}, "n": 1, "m": 2}, "k has no parameter 'm'; it has y, x, n"),
-        ({"y": 3, "x": {"shape": 1}, "n": 1}, "argument 'y' is a pointer: describe its array"),
-        ({"y": {"size": 3}, "x": {"shape": 1}, "n": 1}, "argument 'y': unknown key 'size'"),
-        ({"y": {}, "x": {"shape": 1}, "n": 1}, "argument 'y': give its shape, values or file"),
-        ({"y": {"shape": 1, "fill": "noise"}, "x": {"shape": 1}, "n": 1}, "fill must be a number or one of zeros"),
-        ({"y": {"shape": 1, "fill": 1, "values": [1]}, "x": [1], "n": 1}, "give one of values, file and fill"),
-        ({"y": {"shape": 1, "dtype": "float8"}, "x": [1], "n": 1}, "argument 'y': data type 'float8' not understood"),
-        ({"y": {"shape": 1, "dtype": "int32"}, "x": [1], "n": 1}, "is float*, an array of float32, got an array"),
-        ({"y": {"shape": 1}, "x": {"file": "no.npy"}, "n": 1}, "no.npy cannot be read as a NumPy array"),
-        ({"y": {"shape": 1}, "x": [1], "n": "1"}, "argument 'n' is int: give a number, got '1'"),
-        ({"y": {"shape": 1}, "x": [1], "n": [1]}, "argument 'n' is int: give a number, got [1]"),
-        ({"y": {"shape": 1}, "x": [1], "n": 1.5}, "argument 'n' is int, which cannot hold 1.5"),
-        ({"y": {"shape": 1, "inout": True, "expected": [1, 2]}, "x": [1], "n": 1}, "expected has shape (2,), the arg"),
-    ],
-)  # fmt: skip
-def test_arguments_that_do_not_fit_are_one_line(arguments, message):
-    shown = run(*written(ADDED, arguments=arguments))
-    assert shown.exit_code == 1 and message in shown.stderr, shown.output
-    assert len(shown.stderr.strip().splitlines()) == 1
-
-
-def test_kernels_that_are_none_are_refused():
-    with pytest.raises(KernelError, match="expected a kernel file, found no such file"):
-        read_kernel(Path("missing.cu"), {})
-    Path("k.cu").write_text("__device__ void k(float* y) {}")
-    with pytest.raises(KernelError, match=r"k.cu has no kernel: expected __global__ void NAME\(...\)"):
-        read_kernel(Path("k.cu"), {})
-    with pytest.raises(KernelError, match="k.cu has no entry 'k3'; it has k"):
-        Path("k.cu").write_text(f"{HEAD}(float* y) {{}}")
-        read_kernel(Path("k.cu"), {}, "k3")
-    Path("k.cu").write_text('#include "missing.cuh"\n')
-    with pytest.raises(KernelError, match="k.cu: kernel file 'missing.cuh' not found in"):
-        read_kernel(Path("k.cu"), {})
-    Path("k.cu").write_bytes(b"\xff\xfe")
-    with pytest.raises(KernelError, match="k.cu cannot be read"):
-        read_kernel(Path("k.cu"), {})
-
-
 def test_one_of_several_entries_is_named():
     two = f"{HEAD}1(float* y) {{ y[0] = 1; }}\n{HEAD}2(float* y) {{ y[0] = 2; }}\n"
     Path("k.cu").write_text(two)
@@ -385,15 +285,6 @@ def test_one_of_several_entries_is_named():
         run_checked(source, launch_of({**table, "entry": "k3"}, Path("a.json")))
 
 
-def test_a_text_that_does_not_compile_is_not_run():
-    if nvrtc.available() is not None:
-        pytest.skip(str(nvrtc.available()))
-    shown = run(*written(f"{HEAD}(float* y) {{ y[0] = z; }}\n", arguments={"y": {"shape": 1}}))
-    assert shown.exit_code == 1
-    assert 'k.cu does not compile for sm_80, sm_90:\n  k.cu:1: error: identifier "z" is undefined' in shown.stdout
-    assert "finding" not in shown.stdout and "clean" not in shown.stdout
-
-
 def test_without_nvrtc_the_launch_runs_and_a_line_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(nvrtc, "available", lambda: "NVRTC is not installed: pip install it")
     files = written(f"{HEAD}(float* y) {{ y[threadIdx.x] = 1; }}\n", arguments={"y": {"shape": 32}})
@@ -403,18 +294,3 @@ def test_without_nvrtc_the_launch_runs_and_a_line_says_what_is_missing(monkeypat
     shown = run(files[0])
     assert shown.exit_code == 1
     assert "k.cu is not compiled, and there is no --launch to run: NVRTC is not installed" in shown.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "give a kernel file, or --example to start from one"),
-        (("k.cu", "--example"), "--example stands alone"),
-        (("k.cu", "--arch", "90"), "'90' is no architecture such as sm_90"),
-        (("k.cu", "-D", "1=2"), "'1=2' is no NAME=VALUE"),
-        (("k.cu", "--ignore", "races"), "'races' is not one of"),
-    ],
-)
-def test_wrong_usage(arguments, message):
-    shown = run(*arguments)
-    assert shown.exit_code == 2 and message in shown.stderr

@@ -10,9 +10,10 @@ import pytest
 
 from gpucnn import plans
 from gpucnn.benchmarks.layers import CONVOLUTIONS
-from gpucnn.devices import nvrtc, sass
-from gpucnn.kernel_source import compose
+from gpucnn.devices import sass
 from gpucnn.limits import limits_of
+
+pytestmark = pytest.mark.usefixtures("disassembler")
 
 DENSE = {layer.name: layer for layer in CONVOLUTIONS if layer.kind == "dense"}
 BOUNDS = {
@@ -36,13 +37,6 @@ BY_DEFAULT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def tools() -> None:
-    reason = nvrtc.available() or sass.available()
-    if reason is not None:
-        pytest.skip(reason)
-
-
 def rows() -> list[object]:
     """Return params (operation, kind, layer)."""
     every = [(operation, kind, layer) for operation, kind in BOUNDS for layer in DENSE]
@@ -56,8 +50,7 @@ def test_main_loops_multiply(operation: str, kind: str, layer: str) -> None:
     algorithm = "tensor_core_3xtf32" if kind == "float32" else "tensor_core"
     found = plans.candidates(operation, spec, limits_of(90), 16)
     first = next(plan for plan in found if plan.algorithm == algorithm).launches[0]
-    compiled = nvrtc.compile_module(compose(first.file, dict(first.macros)), "sm_90a")
-    loop = sass.mix_of(sass.main_loop(sass.disassemble(compiled.cubin)[first.entry]))
+    loop = sass.mix_of(sass.main_loop(sass.entry_of(first, "sm_90a")[1]))
     assert loop.kinds["tensor"] >= 32 and loop.kinds["multiply-add"] == 0
     assert loop.total <= BOUNDS[operation, kind] * loop.kinds["tensor"], loop
     # A loop of fewer steps than there are stages copies nothing.

@@ -8,26 +8,19 @@ from __future__ import annotations
 import pytest
 
 from gpucnn.benchmarks import pool
-from gpucnn.devices import nvrtc, sass
-from gpucnn.kernel_source import compose
+from gpucnn.devices import sass
 from gpucnn.limits import limits_of
 from gpucnn.plans import candidates
 from gpucnn.specs import Pool2dSpec
 
+pytestmark = pytest.mark.usefixtures("disassembler")
+
 ROWS = [(name, spec) for name, spec in pool.specs() if spec.h == 112]
-
-
-@pytest.fixture(autouse=True)
-def compilers() -> None:
-    for reason in (nvrtc.available(), sass.available()):
-        if reason is not None:
-            pytest.skip(reason)
 
 
 def mix(operation: str, spec: Pool2dSpec) -> sass.Mix:
     (launch,) = candidates(operation, spec, limits_of(90), 16)[0].launches
-    module = nvrtc.compile_module(compose(launch.file, dict(launch.macros)), "sm_90a")
-    return sass.mix_of(sass.disassemble(module.cubin)[launch.entry])
+    return sass.mix_of(sass.entry_of(launch, "sm_90a")[1])
 
 
 @pytest.mark.parametrize("operation", ["pool2d_forward", "pool2d_backward_input"])

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from devices.conftest import compiler, cupy
+from gpu_check_runs import check, suite, traps
 
-__all__ = ["compiler", "cupy"]  # fixtures
+__all__ = ["check", "compiler", "cupy", "suite", "traps"]  # fixtures
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 if str(SCRIPTS) not in sys.path:

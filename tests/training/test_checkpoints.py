@@ -1,24 +1,19 @@
-"""Checkpoint files: whole or not at all, refused with every difference, and what is not finite is not saved."""
+"""What a checkpoint holds, and the trainings that go on from it or are refused with every difference."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import pickle
-import resource
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dense_network import points, same, small
-from test_weights import DAMAGES, damaged
+from checkpoint_files import NAME, fit, fit_file, other
+from dense_network import points, same
 
 import gpucnn
 from gpucnn.callbacks import BackupAndRestore, Callback, EarlyStopping, TerminateOnNaN
@@ -27,27 +22,8 @@ from gpucnn.layers import Activation, Dense
 from gpucnn.optimizers import SGD, Adam
 from gpucnn.schedules import Cosine, Linear, Schedule
 from gpucnn.training.checkpoint import CHECKPOINT, read_metadata
-from gpucnn.training.tensor_file import TensorFile, write_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = "checkpoint.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def on_numpy():
-    with gpucnn.use_backend("numpy"):
-        yield
-
-
-def fit(path: Path, model: gpucnn.Sequential | None = None, *callbacks: Callback, **options: Any) -> gpucnn.Sequential:
-    """Fit two epochs of two batches, keeping the checkpoint."""
-    if model is None:
-        model = small()
-        model.compile(SGD(0.1, 0.9), metrics=["acc"])
-    backup = BackupAndRestore(path, delete_checkpoint=False, metadata={"note": "Füße"})
-    settings = {"batch_size": 4, "epochs": 2, "verbose": 0} | options
-    model.fit(*points(8), callbacks=[*callbacks, backup], **settings)
-    return model
+pytestmark = pytest.mark.usefixtures("on_numpy")
 
 
 def test_checkpoints_are_safetensors_with_json_metadata(tmp_path: Path) -> None:
@@ -69,131 +45,9 @@ def test_checkpoints_are_safetensors_with_json_metadata(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / NAME) == {"note": "Füße"} and os.listdir(tmp_path) == [NAME]
 
 
-# -- F6, F8 ---------------------------------------------------------------------------------------------------------
-def more_damaged(raw: bytes) -> dict[str, bytes]:
-    (length,) = struct.unpack("<Q", raw[:8])
-    text = raw[8 : 8 + length]
-    header = json.loads(text)
-    first, second = sorted(k for k in header if k != "__metadata__")[:2]
-
-    def with_header(changed: bytes) -> bytes:
-        return struct.pack("<Q", len(changed)) + changed + raw[8 + length :]
-
-    overlapping = {second: header[second] | {"data_offsets": header[first]["data_offsets"]}}
-    about = json.loads(header["__metadata__"]["metadata"])
-
-    def about_with(**changes: Any) -> bytes:
-        metadata = json.dumps({k: v for k, v in (about | changes).items() if v is not None})
-        return with_header(
-            json.dumps(header | {"__metadata__": header["__metadata__"] | {"metadata": metadata}}).encode()
-        )
-
-    return {
-        "100_mb_header": struct.pack("<Q", 100_000_001) + raw[8:],
-        "overlapping": with_header(json.dumps(header | overlapping).encode()),
-        "duplicate_keys": with_header(text.rstrip()[:-1] + b"," + json.dumps({first: header[first]}).encode()[1:]),
-        "no_epoch": about_with(epoch=None),
-        "epoch_text": about_with(epoch="two"),
-        "settings_list": about_with(settings=[]),
-        "kept_number": about_with(kept=7),
-        "kept_without_kind": about_with(kept=[{}]),
-        "history_number": about_with(history=7),
-        "history_of_text": about_with(history={"loss": ["x"]}),
-        "history_of_texts": about_with(history={"confusion_matrix": [["x"]]}),
-        "generator_missing": about_with(generator=None),
-        "generator_seed": about_with(generator={"seed": -1, "streams": 0, "step": 0}),
-        "generator_text": about_with(generator="seed"),
-        "plans_list": about_with(plans=[]),
-        "plans_of_another_form": about_with(plans={"backend": "numpy"}),
-        "numbers_list": about_with(numbers=[]),
-        "rate_negative": about_with(numbers={"learning_rate": -1.0}),
-    }  # fmt: skip
-
-
-MORE = [
-    "100_mb_header", "overlapping", "duplicate_keys", "no_epoch", "epoch_text", "settings_list", "kept_number",
-    "kept_without_kind", "history_number", "history_of_text", "history_of_texts", "generator_missing", "generator_seed",
-    "generator_text", "plans_list", "plans_of_another_form", "numbers_list", "rate_negative",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("whole") / NAME
-    with gpucnn.use_backend("numpy"):
-        fit(path)
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("damage", [*DAMAGES, *MORE])
-def test_f6_damaged_checkpoints_are_refused_and_change_nothing(tmp_path: Path, written: bytes, damage: str) -> None:
-    path = tmp_path / NAME
-    every = {**damaged(written), **more_damaged(written)}
-    assert list(every) == [*DAMAGES, *MORE]
-    path.write_bytes(every[damage])
-    model = small(seed=7)
-    model.compile(SGD(0.1, 0.9))
-    before, moments = model.state_dict(), model.optimizer.state_dict()
-    generator = model.generator.state_dict(model.backend)
-    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors") as caught:
-        fit(path, model)
-    assert "\n" not in str(caught.value) and path.read_bytes() == every[damage]
-    assert same(model.state_dict(), before) and same(model.optimizer.state_dict(), moments)
-    assert model.generator.state_dict(model.backend) == generator and model.optimizer.learning_rate == 0.1
-
-
-class Payload:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-def test_f8_a_pickle_runs_no_code(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(pickle.dumps(Payload(tmp_path / "created")))
-    for read in (read_metadata, gpucnn.load_model, lambda path: gpucnn.load_weights(small(), path), fit):
-        with pytest.raises(CheckpointError, match="^cannot read "):
-            read(tmp_path / NAME)
-    assert not (tmp_path / "created").exists()
-
-
-def test_f8_names_with_dots_are_names(tmp_path: Path, written: bytes) -> None:
-    arrays, about = CHECKPOINT.read(fit_file(tmp_path, written))
-    CHECKPOINT.write(tmp_path / NAME, {**arrays, "model/../../evil": np.zeros(1)}, about)
-    with pytest.raises(CheckpointError, match=r"does not fit this training: unexpected \.\./\.\./evil"):
-        fit(tmp_path / NAME)
-    assert os.listdir(tmp_path) == [NAME]
-
-
-def fit_file(folder: Path, content: bytes) -> Path:
-    (folder / NAME).write_bytes(content)
-    return folder / NAME
-
-
-def test_f8_a_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(b"precious")
-    (tmp_path / NAME).symlink_to(target)
-    write_atomically(tmp_path / NAME, b"written")
-    assert target.read_bytes() == b"precious" and not (tmp_path / NAME).is_symlink()
-    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
-    with pytest.raises(CheckpointError, match="^cannot read a checkpoint from .*dangling"):
-        fit(tmp_path / "dangling")
-
-
-# -- F7 -------------------------------------------------------------------------------------------------------------
 class Halving(Schedule):
     def rate(self, done: float) -> float:
         return self.learning_rate * 0.5**done
-
-
-def other(**changes: Any) -> gpucnn.Sequential:
-    model = small(dropout=changes.pop("dropout", 0.0), dtype=changes.pop("dtype", "float32"))
-    precision = changes.pop("precision", None)
-    metrics = changes.pop("metrics", ["acc"])
-    model.compile(changes.pop("optimizer", SGD(0.1, 0.9)), metrics=metrics, precision=precision, **changes)
-    return model
 
 
 @pytest.mark.parametrize(
@@ -272,106 +126,6 @@ def test_more_epochs_go_on_with_a_constant_rate_and_not_with_a_schedule_over_the
             fit(path, other(optimizer=SGD(schedule)), epochs=3)
 
 
-# -- F9, F10 --------------------------------------------------------------------------------------------------------
-def test_f9_killed_at_random_times_while_saving(tmp_path: Path) -> None:
-    """Fifty times: the newest complete checkpoint is always there, and whole."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    script = Path(__file__).with_name("save_until_killed.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / NAME), "50"], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    written, within = map(int, done.stdout.split())
-    assert written >= 50 and within >= 1, "some were killed in the middle of a write"
-
-
-def test_f9_files_that_a_killed_process_left_are_removed_in_the_end(tmp_path: Path) -> None:
-    old, recent, foreign = (tmp_path / n for n in (f".{NAME}.abc", f".{NAME}.def", ".other.abc"))
-    for path in (old, recent, foreign):
-        path.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
-    os.utime(foreign, (time.time() - 7200,) * 2)
-    write_atomically(tmp_path / NAME, b"whole")
-    assert sorted(os.listdir(tmp_path)) == sorted([NAME, recent.name, foreign.name])
-
-
-class Limit(Callback):
-    """Lets no file grow beyond some bytes from an epoch on: what a full disk looks like."""
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
-        if epoch == 1:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
-
-def test_f10_a_full_disk_ends_the_fit_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    expected = fit(tmp_path / "twin")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        with pytest.raises(CheckpointError, match=r"^cannot write .*checkpoint\.safetensors: File too large$"):
-            fit(tmp_path / NAME, None, Limit())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert CHECKPOINT.read(tmp_path / NAME)[1]["epoch"] == 1 and sorted(os.listdir(tmp_path)) == [NAME, "twin"]
-    assert same(fit(tmp_path / NAME).state_dict(), expected.state_dict())
-
-
-class Removal(Callback):
-    def __init__(self, act: Callable[[], Any]) -> None:
-        self._act = act
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
-        if epoch == 1:
-            self._act()
-
-
-def test_f10_a_folder_that_is_deleted_or_a_file_that_becomes_a_folder_ends_the_fit(tmp_path: Path) -> None:
-    path = tmp_path / "run" / NAME
-    path.parent.mkdir()
-
-    def delete() -> None:
-        path.unlink()
-        path.parent.rmdir()
-
-    with pytest.raises(CheckpointError, match="^cannot write .*: No such file or directory$"):
-        fit(path, None, Removal(delete))
-    path.parent.mkdir()
-    with pytest.raises(CheckpointError, match="^cannot write .*: Is a directory$"):
-        fit(path, None, Removal(lambda: (path.unlink(), path.mkdir())))
-    with pytest.raises(CheckpointError, match="^cannot read a checkpoint from .*"):
-        fit(path)
-
-
-# -- F11, F13 -------------------------------------------------------------------------------------------------------
-def test_f11_arrays_of_any_layout_and_size_come_back(tmp_path: Path) -> None:
-    kind = TensorFile("a test", 1, "arrays")
-    base = np.arange(24, dtype=np.float32).reshape(4, 6)
-    arrays = {
-        "transposed": base.T, "strided": base[::2, ::-3], "fortran": np.asfortranarray(base), "empty": base[:0],
-        "scalar": np.array(2.5), "broadcast": np.broadcast_to(np.float32(1), (2, 3)), "offset": base[1:],
-        "int64": np.arange(3), "bytes": base.astype(np.uint8), "half": base.astype(np.float16),
-        "foreign": base.astype(">f4"),
-    }  # fmt: skip
-    for _ in range(2):  # the second time over itself
-        kind.write(tmp_path / NAME, arrays, {})
-        found, _ = kind.read(tmp_path / NAME)
-        assert found.keys() == arrays.keys()
-        for name, value in arrays.items():
-            assert found[name].shape == value.shape and found[name].dtype == value.dtype.newbyteorder("=")
-            np.testing.assert_array_equal(found[name], value, err_msg=name)
-        arrays = {**found, "foreign": arrays["foreign"]}
-
-
-def test_f13_the_umask_is_respected(tmp_path: Path) -> None:
-    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
-        old = os.umask(mask)
-        try:
-            fit(tmp_path / f"{mask}")
-        finally:
-            os.umask(old)
-        assert (tmp_path / f"{mask}").stat().st_mode & 0o777 == mode
-
-
-# -- N6 -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("save_freq", ["epoch", 1])
 def test_n6_what_is_not_finite_is_not_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture, save_freq: Any) -> None:
     """The last good checkpoint stays, also where all epochs are over and it would be deleted."""

@@ -9,7 +9,7 @@ from cases.conv2d import CASES
 from operations.test_conv2d import OPERATIONS, arrays, check, definition, run
 
 from gpucnn.backends import Backend, get_backend
-from gpucnn.backends.numpy_backend import columns, taps, winograd
+from gpucnn.backends.numpy_backend import columns, taps, tiles
 from gpucnn.specs import Conv2dSpec
 
 
@@ -23,8 +23,8 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
     monkeypatch.setattr(columns, "LEAST_POSITIONS", 5)
     monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(winograd, "LEAST_TILES", 3)
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tiles, "LEAST_TILES", 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -88,7 +88,7 @@ def test_rows_of_tiles_end_with_a_smaller_one(backend, monkeypatch, operation, r
 
     Tiles of all sizes together, as those of a few images are, and each size apart, as those of many.
     """
-    monkeypatch.setattr(winograd, "LEAST_TILES", 8 if apart else 10_000)
+    monkeypatch.setattr(tiles, "LEAST_TILES", 8 if apart else 10_000)
     for height, width in ((20 + rest, 20 + (5 * rest + 2) % 6), (20 + rest, 1 + rest)):
         size = (height, width) if operation == "conv2d_backward_input" else (height + 2, width + 2)
         spec = Conv2dSpec.of((2, *size, 16), (18, 3, 3, 16), "float32", padding=int("input" in operation))
