@@ -207,7 +207,7 @@ def _work(spec: Conv2dSpec, rows: int, columns: int, instances: int, terms: int,
     def cycles(tile: _Tile) -> float:
         return tile.instructions * _depth(spec) / _INSTRUCTIONS_PER_CYCLE
 
-    return Work(terms, _depth(spec), outputs, tiles, tiles[-1:], blocks, cycles)
+    return Work(terms, _depth(spec), outputs, tiles, (_64X64,) if _64X64 in tiles else tiles, blocks, cycles)
 
 
 def _tiled(
