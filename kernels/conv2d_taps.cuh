@@ -20,7 +20,7 @@ struct DepthWalk {
       : channel(depth % CHANNELS),
         i(depth / CHANNELS / max(columns, 1)),  // a phase without taps has no columns
         j(depth / CHANNELS % max(columns, 1)),
-        bit(1u << depth / CHANNELS) {
+        bit(depth / CHANNELS < 32 ? 1u << depth / CHANNELS : 0) {
     static_assert(DEPTH <= 32 * CHANNELS, "the first tile holds few taps");
   }
 

@@ -12,8 +12,8 @@
 //           rows: grid (ceil(ROWS / rows)); linear_cross_entropy_forward_and_count_rows also leaves which rows are correct;
 //           then cross_entropy.cu's total of the rows. Static shared memory: (rows + TUNE_LANES * TUNE_LOGITS) * TUNE_CHUNK SPEC_T
 // Assumes   CLASSES at most TUNE_LANES * TUNE_LOGITS [plan]
-// Writes    every output element exactly once. A logit starts at 0 and adds f = 0, 1, 2, ... with one multiply_add each, then the
-//           bias, as gemm.cu does, so that its bits do not depend on the batch or the plan; then a row's lanes add its
+// Writes    every output element exactly once. A logit starts at 0 and adds f = 0, 1, 2, ... with one multiply_add each, then 0 * 0
+//           and the bias, as gemm.cu does, so that its bits do not depend on the batch or the plan; then a row's lanes add its
 //           exponentials, each its own first, and the rows are added as in cross_entropy.cu's one or two launches
 // Cost      2*ROWS*CLASSES*FEATURES flops. A block copies the rows' and the classes' features to shared memory, all of a chunk in
 //           flight, 16 bytes at a time where rows begin on 16 bytes; a warp then reads 16 bytes of each of its rows and of
@@ -97,6 +97,7 @@ __device__ __forceinline__ void classify(Staged& staged, long long first, SPEC_T
 #pragma unroll
   for (int j = 0; j < LOGITS; ++j) {
     const int c = team.rank + LANES * j;
+    sum[j] = multiply_add(SPEC_ACC(0), SPEC_ACC(0), sum[j]);
     if (row < rows && c < classes) {
       const SPEC_T z = from_acc<SPEC_T>(BIAS ? sum[j] + to_acc(bias[c]) : sum[j]);
       own[c] = z;

@@ -10,6 +10,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
+@cache
+def missing(name: str) -> str | None:
+    """Return why a backend does not work here, None where it does; asked once, because thousands of rows need it."""
+    return backends.available(name)
+
+
 def usable(name: str, config: pytest.Config) -> Backend:
     """Return a backend, or skip (fail with --require-gpu for cuda) with the reason why it does not work here."""
-    reason = backends.available(name)
+    reason = missing(name)
     if reason is not None:
         if name == "cuda" and config.getoption("--require-gpu"):
             pytest.fail(f"--require-gpu: {reason}")

@@ -2,14 +2,14 @@
 depthwise filters, tensor cores; the last three in modules of their own.
 
 Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. Forward and for the input's
-gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own. Tensor cores
-come first for float16, bfloat16 and a Spec whose precision is tf32, and last for float32
-(`plans/conv2d_tensor_core.py` says why).
+gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own, and so have
+sums in chunks of the depth, of either (`plans/conv2d_split_depth.py`). Tensor cores come first for float16, bfloat16
+and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -18,6 +18,7 @@ from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -71,6 +72,8 @@ _128X128, _64X128 = _BY_VECTORS = _Tile(128, 128, 2, 2), _Tile(64, 128, 2, 2)
 """Only for float32, which tensor cores do not replace, and only by vectors: by elements copying costs too much."""
 _128X64, _64X64, _32X64 = _Tile(128, 64, 2, 2), _Tile(64, 64, 2, 1), _Tile(32, 64, 1, 1)
 _128X32, _128X16 = _Tile(128, 32, 2, 1), _Tile(128, 16, 1, 1)
+_INSTRUCTIONS_PER_CYCLE = 100
+"""Of the threads of a multiprocessor that issues 128 at most: then two thirds of its cycles multiply in 128x64."""
 
 
 def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -81,14 +84,13 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
     direct = _direct("conv2d_forward", spec.macros(), "TUNE_FILTERS", filters, rows * spec.k // filters, summation)
 
     def tiled() -> Iterator[Plan]:
-        def grid(tile: _Tile) -> int:
-            return ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
+        work = _work(spec, spec.p * spec.q, spec.k, 1, terms, spec.p * spec.q * spec.k)
+        yield from _tiled(
+            "conv2d_forward", spec, limits, alignment, spec.macros(), work, summation, may_split=worthwhile
+        )
 
-        by_columns = _by_columns(spec.k, spec.p * spec.q, spec.dtype)
-        for tile, depth, vector in _tiles(spec, limits, by_columns, grid, alignment):
-            yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid(tile), summation)
-
-    general = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    worthwhile = spec.k >= 8 and terms >= 8
+    general = _in_order(direct, tiled(), spec, worthwhile=worthwhile)
     few_channels = conv2d_few_channels.forward(spec, alignment, summation)
     depthwise = conv2d_depthwise.forward(spec, alignment, summation)
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
@@ -106,14 +108,14 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
     pixels_of_phase = ceil_div(spec.h, spec.stride[0]) * ceil_div(spec.w, spec.stride[1])
 
     def tiled() -> Iterator[Plan]:
-        def grid(tile: _Tile) -> int:
-            return ceil_div(spec.n * pixels_of_phase, tile.rows) * phases * ceil_div(spec.c, tile.columns)
+        terms, outputs = most_taps(spec) * spec.k, spec.h * spec.w * spec.c
+        work = _work(spec, pixels_of_phase, spec.c, phases, terms, outputs)
+        yield from _tiled(
+            "conv2d_backward_input", spec, limits, alignment, macros, work, summation, may_split=worthwhile
+        )
 
-        by_columns = _by_columns(spec.c, pixels_of_phase, spec.dtype)
-        for tile, depth, vector in _tiles(spec, limits, by_columns, grid, alignment):
-            yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid(tile), summation)
-
-    general = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
+    worthwhile = spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases
+    general = _in_order(direct, tiled(), spec, worthwhile=worthwhile)
     few_channels = conv2d_few_channels.backward_input(spec, macros, alignment)
     depthwise = conv2d_depthwise.backward_input(spec, alignment, summation, macros)
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
@@ -139,12 +141,13 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
 
     direct = _direct("conv2d_backward_weight", macros, None, 1, weights * chunks, summation)
 
-    def tiled() -> Iterator[Plan]:
-        def grid(tile: _Tile) -> int:
-            return chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
+    def grid(tile: _Tile) -> int:
+        return chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
 
-        for tile, depth, vector in _tiles(spec, limits, tiles, grid, alignment):
-            first = _implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid(tile), summation)
+    def tiled() -> Iterator[Plan]:
+        ordered = sorted(tiles, key=lambda tile: ceil_div(grid(tile), limits.multiprocessors) * tile.instructions)
+        for tile, vector in _by_vectors(spec, ordered, tiles[0], alignment):
+            first = _implicit_gemm("conv2d_backward_weight", spec, macros, tile, vector, grid(tile), summation)
             yield in_two_stages(first)
 
     general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
@@ -205,44 +208,93 @@ def _direct(
     )
 
 
+def _work(spec: Conv2dSpec, rows: int, columns: int, instances: int, terms: int, outputs: int) -> Work[_Tile]:
+    """Return `instances` products of so many rows for each image, columns and terms: the tiles, and their times."""
+    tiles = _by_columns(columns, rows, spec.dtype)
+
+    def blocks(tile: _Tile, batch: int) -> int:
+        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
+
+    def cycles(tile: _Tile) -> float:
+        return tile.instructions * _depth(spec) / _INSTRUCTIONS_PER_CYCLE
+
+    return Work(terms, _depth(spec), outputs, tiles, (_64X64,) if _64X64 in tiles else tiles, blocks, cycles)
+
+
+def _tiled(
+    operation: str,
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    alignment: int,
+    macros: Mapping[str, object],
+    work: Work[_Tile],
+    summation: str,
+    *,
+    may_split: bool,
+) -> Iterator[Plan]:
+    """Yield the Plans of the implicit GEMM, the quickest first; those of sums in chunks only with `may_split`."""
+
+    def whole() -> Iterator[Plan]:
+        times = {tile: work.time(tile, spec.n, work.units, limits.multiprocessors) for tile in work.whole}
+        for tile, vector in _by_vectors(spec, sorted(times, key=times.__getitem__), work.whole[0], alignment):
+            grid = work.blocks(tile, spec.n)
+            yield _implicit_gemm(operation, spec, {**macros, **WHOLE}, tile, vector, grid, summation)
+
+    def chunked(split: Split) -> Iterator[Plan]:
+        tiles = quickest(work, split, spec.n, limits.multiprocessors)
+        for tile, vector in _by_vectors(spec, tiles, None, alignment):
+            grid = work.blocks(tile, spec.n) * split.chunks
+            order = split.order(summation)
+            first = _implicit_gemm(
+                operation, spec, {**macros, **split.macros}, tile, vector, grid, order, "_split_depth"
+            )
+            yield summed(first, spec, split, alignment)
+
+    return in_order(split_of(work) if may_split else None, whole(), chunked)
+
+
 def _implicit_gemm(
-    operation: str, macros: Mapping[str, object], tile: _Tile, depth: int, vector: int, grid: int, summation: str
+    operation: str,
+    spec: Conv2dSpec,
+    macros: Mapping[str, object],
+    tile: _Tile,
+    vector: int,
+    grid: int,
+    summation: str,
+    part: str = "",
 ) -> Plan:
     tuned = {
         **macros,
         "TUNE_ROWS": tile.rows,
         "TUNE_COLUMNS": tile.columns,
-        "TUNE_DEPTH": depth,
+        "TUNE_DEPTH": _depth(spec),
         "TUNE_VECTOR": vector,
         "TUNE_ROW_SQUARES": tile.row_squares,
         "TUNE_COLUMN_SQUARES": tile.column_squares,
     }
-    entry = f"{operation}_implicit_gemm"
+    file = f"{operation}_implicit_gemm"
     launch = Launch.of(
-        f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0
+        f"{file}.cu", f"{file}{part}", tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0
     )
     variant = f"{tile.rows}x{tile.columns}" + ("_vector" if vector > 1 else "")
     return Plan("implicit_gemm", variant, (launch,), summation)
 
 
-def _tiles(
-    spec: Conv2dSpec, limits: DeviceLimits, tiles: tuple[_Tile, ...], grid: Callable[[_Tile], int], alignment: int
-) -> Iterator[tuple[_Tile, int, int]]:
-    """Yield (tile, depth, elements per access), the quickest first; those by vectors where arrays and channels allow
-    them, with the first of `tiles` by elements at the end.
+def _depth(spec: Conv2dSpec) -> int:
+    """Return the depth of every tile."""
+    return 8 if spec.dtype == "float64" else 16
 
-    Args:
-        spec, limits, alignment: as a plan function's.
-        tiles: to choose from, whatever the batch.
-        grid: blocks of the batch in a tile.
-    """
-    depth = 8 if spec.dtype == "float64" else 16
-    quickest = sorted(tiles, key=lambda tile: ceil_div(grid(tile), limits.multiprocessors) * tile.instructions)
+
+def _by_vectors(
+    spec: Conv2dSpec, tiles: Sequence[_Tile], by_elements: _Tile | None, alignment: int
+) -> Iterator[tuple[_Tile, int]]:
+    """Yield (tile, elements per access): all by vectors where arrays and channels allow them, one then by elements."""
     if alignment >= _VECTOR_ALIGNMENT and (spec.c % _VECTOR == 0 or spec.k % _VECTOR == 0):
-        yield from ((tile, depth, _VECTOR) for tile in quickest)
-        yield tiles[0], depth, 1
+        yield from ((tile, _VECTOR) for tile in tiles)
+        if by_elements is not None:
+            yield by_elements, 1
     else:
-        yield from ((tile, depth, 1) for tile in quickest if tile not in _BY_VECTORS)
+        yield from ((tile, 1) for tile in tiles if tile not in _BY_VECTORS)
 
 
 def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, ...]:

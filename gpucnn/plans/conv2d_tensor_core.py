@@ -21,6 +21,7 @@ from dataclasses import replace
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.plan import Plan, ceil_div
 from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
 from gpucnn.specs import Conv2dSpec
@@ -43,6 +44,10 @@ _REACH = 100
 """A tile so wide (rows * columns / (rows + columns)) multiplies as long as it copies from L2, where an H100's mma.sync
 reaches two thirds of the tensor cores' rate and L2 brings a multiprocessor about 26 bytes a cycle. To a few blocks L2
 brings more, and they follow the same order: of tiles that are all in one round the smallest copies least."""
+_SLICE_BYTES, _UNIT_BYTES = 32, 128
+"""Of the depth: one mma, and a multiple of every tile's."""
+_TIME_OF_CYCLE = 85
+"""What `_time_of_slice` counts in a cycle: two thirds of 2,048 multiply-adds of 16 bits, 16 for each sum."""
 _LEAST_CHUNK, _CHUNK_STEP = 256, 64
 _SMALL_WEIGHT = 2**18
 """Above it one thread per weight fills a device."""
@@ -51,11 +56,10 @@ _SMALL_WEIGHT = 2**18
 def forward(spec: Conv2dSpec, limits: DeviceLimits, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
     """Yield Plans of the convolution with its bias and activation."""
     if _legal(spec, alignment, spec.c // spec.groups):
-        filters, positions = spec.k // spec.groups, spec.p * spec.q
+        rows, filters, terms = spec.p * spec.q, spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
         for product in products(spec):
-            for tile in _by_columns(filters, spec.n * positions, spec.groups, product, limits):
-                grid = ceil_div(spec.n * positions, tile.rows) * spec.groups * ceil_div(filters, tile.columns)
-                yield _plan("conv2d_forward", spec, macros, product, tile, grid, "r, s, c")
+            work = _work(spec, product, rows, filters, spec.groups, terms, rows * spec.k)
+            yield from _plans_of("conv2d_forward", spec, limits, macros, alignment, product, work, "r, s, c")
 
 
 def backward_input(
@@ -69,11 +73,10 @@ def backward_input(
     """Yield Plans of the gradient of the input; `pixels_of_phase` are those of one image."""
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
     if _legal(spec, alignment, channels, filters):
+        instances, terms, outputs = phases * spec.groups, most_taps(spec) * filters, spec.h * spec.w * spec.c
         for product in products(spec):
-            for tile in _by_columns(channels, spec.n * pixels_of_phase, phases * spec.groups, product, limits):
-                products_of_tile = phases * spec.groups * ceil_div(channels, tile.columns)
-                grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * products_of_tile
-                yield _plan("conv2d_backward_input", spec, macros, product, tile, grid, "r, s, k")
+            work = _work(spec, product, pixels_of_phase, channels, instances, terms, outputs)
+            yield from _plans_of("conv2d_backward_input", spec, limits, macros, alignment, product, work, "r, s, k")
 
 
 def backward_weight(
@@ -118,23 +121,57 @@ def _time_of_slice(tile: Tile, product: Product) -> int:
     return max(multiplications, _REACH * (tile.rows + tile.columns))
 
 
-def _by_columns(columns: int, rows: int, instances: int, product: Product, limits: DeviceLimits) -> list[Tile]:
-    """Return tiles for `instances` products of so many rows and columns, the fastest first.
+def _work(
+    spec: Conv2dSpec, product: Product, rows: int, columns: int, instances: int, terms: int, outputs: int
+) -> Work[Tile]:
+    """Return `instances` products of so many rows for each image, columns and terms: the tiles, and their times.
 
     Bound by copies, 64x64 takes 12,800 for a slice, 128x64 19,200, 128x128 25,600, 256x128 38,400. A 3x3 convolution
     of 256 to 256 channels over 14x14 pixels fills 16 multiprocessors with one image in 64x64 and 2 in 256x128, which
     takes 3 times as long; 64 images are 98 blocks in 256x128 and 784, 6 rounds, in 64x64, twice as long.
     """
-    if columns <= _128X32.columns:
-        return [_128X32]
     # Split operands and the sums of their groups take the registers of larger parts.
-    large = () if product.split else (_256X64,) if columns <= _256X64.columns else (_128X128, _256X128)
+    if columns <= _128X32.columns:
+        whole: tuple[Tile, ...] = (_128X32,)
+        chunked = whole
+    elif product.split or columns <= _256X64.columns:
+        whole, chunked = (*(() if product.split else (_256X64,)), _128X64, _64X64), (_128X64, _64X64)
+    else:
+        whole, chunked = (_128X128, _256X128, _128X64, _64X64), (_128X128, _64X64)
 
-    def time(tile: Tile) -> int:
-        blocks = instances * ceil_div(rows, tile.rows) * ceil_div(columns, tile.columns)
-        return ceil_div(blocks, limits.multiprocessors) * _time_of_slice(tile, product)
+    def blocks(tile: Tile, batch: int) -> int:
+        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
 
-    return sorted((*large, _128X64, _64X64), key=time)
+    def cycles(tile: Tile) -> float:
+        return _UNIT_BYTES // _SLICE_BYTES * _time_of_slice(tile, product) / _TIME_OF_CYCLE
+
+    unit = _UNIT_BYTES // dtypes.numpy_dtype(spec.dtype).itemsize
+    return Work(terms, unit, outputs, whole, chunked, blocks, cycles)
+
+
+def _plans_of(
+    operation: str,
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    macros: Mapping[str, object],
+    alignment: int,
+    product: Product,
+    work: Work[Tile],
+    order: str,
+) -> Iterator[Plan]:
+    """Yield the Plans of a product, those of whole sums or those of chunks first; of each the fastest tile first."""
+
+    def whole() -> Iterator[Plan]:
+        for tile in sorted(work.whole, key=lambda tile: work.time(tile, spec.n, work.units, limits.multiprocessors)):
+            yield _plan(operation, spec, {**macros, **WHOLE}, product, tile, work.blocks(tile, spec.n), order)
+
+    def chunked(split: Split) -> Iterator[Plan]:
+        for tile in quickest(work, split, spec.n, limits.multiprocessors):
+            grid, cut = work.blocks(tile, spec.n) * split.chunks, {**macros, **split.macros}
+            first = _plan(operation, spec, cut, product, tile, grid, split.order(order), "_split_depth")
+            yield summed(first, spec, split, alignment)
+
+    return in_order(split_of(work), whole(), chunked)
 
 
 def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
@@ -158,7 +195,7 @@ def _chunk(spec: Conv2dSpec, limits: DeviceLimits, product: Product, tiles: tupl
         blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
         rounds, slices = (
             max(ceil_div(blocks, multiprocessors), 2),
-            chunk * dtypes.numpy_dtype(spec.dtype).itemsize // 32,
+            chunk * dtypes.numpy_dtype(spec.dtype).itemsize // _SLICE_BYTES,
         )
         return rounds * slices * _time_of_slice(tile, product) + chunks * spec.k * columns // 5
 
@@ -177,8 +214,9 @@ def _plan(
     tile: Tile,
     grid: int,
     order: str,
+    part: str = "",
 ) -> Plan:
-    entry = f"{operation}_tensor_core"
-    launches = (launch(f"{entry}.cu", entry, spec.dtype, macros, product, tile, grid),)
+    file = f"{operation}_tensor_core"
+    launches = (launch(f"{file}.cu", f"{file}{part}", spec.dtype, macros, product, tile, grid),)
     summation = f"{product.summation}, in the order {order}"
     return Plan(product.algorithm, tile.name, launches, summation, requires=CAPABILITY)

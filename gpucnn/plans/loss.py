@@ -19,7 +19,11 @@ __all__ = [
 CROSS_BLOCK = 512
 """Threads of a block of cross_entropy.cu: many, for one of them may walk over a whole batch."""
 MAX_TURNS = 8
-"""What a second launch costs in turns of that block."""
+"""What a second launch costs in turns of that block, each of whose threads has one class of a row.
+
+A turn is about 150 instructions of each of 16 warps, 600 cycles, and as long a chain of latencies; the second launch
+takes about 4000 cycles. This is arithmetic: nobody has measured it.
+"""
 SPREAD_BLOCK = 128
 """Threads of a block of linear_cross_entropy.cu whose total is another launch: few, so that rows find many blocks."""
 FEW_LANES, MOST_LOGITS_OF_A_LANE = 4, 4
@@ -71,7 +75,7 @@ def _cross_plans(spec: CrossEntropySpec, one: str, rows: str, total: str, values
     by_block = Plan("direct", "", (*first, direct, last), "block, then rows", scratch)
     if spec.classes > MAX_LANE_COLUMNS:
         yield from (by_block, by_warp, in_one)
-    elif scalar and spec.rows > MAX_TURNS * block[1]:
+    elif scalar and (ceil_div(spec.rows, block[1]) - 1) * ceil_div(spec.classes, block[0]) >= MAX_TURNS:
         yield from (by_warp, in_one, by_block)
     else:
         yield from (in_one, by_warp, by_block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,10 +55,14 @@ class Module:
     def aspects(self) -> tuple[tuple[str, ...], ...]:
         """What a smaller choice still holds one of each of: a plan in each width, each entry in each dtype.
 
-        The texts of float16 and bfloat16 differ in a type's name alone, so that one of them serves a plan.
+        The texts of float16 and bfloat16 differ in a type's name alone, so that one of them serves a plan. Chunks of a
+        convolution's depth have the loops of whole sums, which are there in each tile and width: one of an algorithm.
         """
         width = "16 bits" if self.dtype in ("float16", "bfloat16") else self.dtype
-        return (self.operation, self.plan, width, self.launch.entry), (self.launch.entry, self.dtype)
+        in_dtype = self.launch.entry, self.dtype
+        if "split_depth" in self.plan:
+            return (self.operation, self.plan.split("/")[0], self.launch.entry), in_dtype
+        return (self.operation, self.plan, width, self.launch.entry), in_dtype
 
     @property
     def source(self) -> KernelSource:
@@ -125,14 +130,18 @@ def one_of_each_aspect(groups: list[list[Module]]) -> list[list[Module]]:
 def _one_of_each(
     groups: list[list[Module]], wanted: Callable[[Module], tuple[tuple[str, ...], ...]]
 ) -> list[list[Module]]:
-    indices: dict[tuple[str, ...], list[int]] = {}
+    keys = [{key for module in modules for key in wanted(module)} for modules in groups]
+    having: dict[tuple[str, ...], list[int]] = {}
     for index, modules in enumerate(groups):
-        for key in (key for module in modules for key in wanted(module)):
-            having = indices.setdefault(key, [])
-            if index not in having[-1:]:
-                having.append(index)
+        for key in dict.fromkeys(key for module in modules for key in wanted(module)):
+            having.setdefault(key, []).append(index)
     chosen: list[int] = []
-    for turn, having in enumerate(indices.values()):
-        if not set(having) & set(chosen):
-            chosen.append(having[turn % len(having)])
+    for turn, indices in enumerate(having.values()):
+        if not set(indices) & set(chosen):
+            chosen.append(indices[turn % len(indices)])
+    times = Counter(key for index in chosen for key in keys[index])
+    for index in sorted(chosen, key=lambda index: len(keys[index])):
+        if all(times[key] > 1 for key in keys[index]):  # those chosen after it hold all that it was chosen for
+            times.subtract(keys[index])
+            chosen.remove(index)
     return [groups[index] for index in chosen]

@@ -25,8 +25,9 @@ def every_candidate(operation: str, spec: Conv2dSpec, alignment: int = 16, capab
 
 
 def candidates(operation: str, spec: Conv2dSpec, alignment: int = 16, capability: int = 90) -> list[Plan]:
+    """Return those on tensor cores that add whole sums; test_conv2d_split_depth.py has the others."""
     every = every_candidate(operation, spec, alignment, capability)
-    return [plan for plan in every if plan.algorithm.startswith("tensor_core")]
+    return [plan for plan in every if plan.algorithm in ("tensor_core", "tensor_core_3xtf32")]
 
 
 def sizes(plan: Plan) -> dict[str, int]:
@@ -58,7 +59,8 @@ def test_names_are_unique_and_each_algorithm_adds_in_one_order(operation, case, 
     orders = {}
     own = ("tensor_core", "few_channels") if operation == "conv2d_backward_input" else "tensor_core"
     for plan in every:
-        algorithm = plan.algorithm if plan.algorithm.startswith(own) else "cuda cores"
+        alone = plan.algorithm.startswith(own) or plan.algorithm.endswith("_split_depth")
+        algorithm = plan.algorithm if alone else "cuda cores"
         orders.setdefault(algorithm, set()).add(plan.summation)
     assert all(len(order) == 1 for order in orders.values())
     assert len(set().union(*orders.values())) == len(orders)

@@ -9,7 +9,7 @@ from gpucnn import plans
 from gpucnn.limits import CAPABILITIES, STATIC_SHARED_BYTES, limits_of
 from gpucnn.plans import Plan
 from gpucnn.plans.gemm import sums_in_chunks
-from gpucnn.specs import LinearCrossEntropySpec
+from gpucnn.specs import CrossEntropySpec, LinearCrossEntropySpec
 from gpucnn.specs.linear import MOST_CLASSES, MOST_FEATURES
 
 OPERATIONS = ("linear_cross_entropy_forward", "linear_cross_entropy_update")
@@ -53,6 +53,25 @@ def test_blocks_cover_rows_and_classes_within_shared_memory(operation, dtype):
                 assert launch.grid[0] * launch.block[1] >= 777 > (launch.grid[0] - 1) * launch.block[1]
                 values = 2 if operation.endswith("update") else 1
                 assert plan.workspace_bytes == values * 777 * (8 if dtype == "float64" else 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "first"),
+    [
+        (256, 10, "one_launch"),  # eight turns of a class a lane
+        (257, 10, "warp"),
+        (32, 100, "one_launch"),
+        (33, 100, "warp"),
+        (16, 1000, "one_launch"),  # one turn
+        (17, 1000, "warp"),
+        (4, 1025, "direct"),
+    ],
+)
+def test_a_second_launch_begins_where_one_block_s_turns_take_longer(rows, classes, first):
+    for reduction in ("mean", "sum"):
+        spec = CrossEntropySpec(rows, classes, False, 0.0, reduction, "float32")
+        for operation in ("cross_entropy_forward", "cross_entropy_update"):
+            assert plans.candidates(operation, spec, limits_of(90), 16)[0].algorithm == first
 
 
 def test_a_layer_s_loss_does_not_change_the_order_in_which_its_logits_are_added():

@@ -98,7 +98,7 @@ DEFECTS = [
         "\n  Operands operands",
     ),
     ("bias of the first filter, forward direct", _FORWARD_DIRECT, "bias[first + f]", "bias[first]"),
-    ("bias of the first filter, forward implicit GEMM", _FORWARD_GEMM, "to_acc(bias[k + v])", "to_acc(bias[k])"),
+    ("bias of the first filter, forward implicit GEMM", _FORWARD_GEMM, "to_acc(bias[k])", "to_acc(bias[0])"),
     ("no activation, forward implicit GEMM", _FORWARD_GEMM, "activate(SPEC_BIAS", "(SPEC_BIAS"),
     # -- backward_input
     (
@@ -128,8 +128,8 @@ DEFECTS = [
     (
         "padding on the wrong side, backward_input phases",
         _INPUT_GEMM,
-        "row_taps(phase_h + PAD_TOP)",
-        "row_taps(phase_h)",
+        "row_taps(at.phase_h + PAD_TOP)",
+        "row_taps(at.phase_h)",
     ),
     ("wrong dilation, backward_input phases", _PHASES, "OUTPUT_STEP = DILATION / GCD", "OUTPUT_STEP = DILATION"),
     ("wrong filter tap, backward_input", _INPUT_GEMM, "rows.first + i * rows.TAP_STEP", "rows.first + i"),

@@ -11,8 +11,9 @@
 - "taps": one filter tap at a time over the pixels it touches. The better one for depthwise filters, where it needs no
   matrix product.
 
-Results differ by rounding only, and each is the same from run to run. The default follows from the sizes of an image
-and the filters by the rules below, never from a measurement or from the number of images.
+Results differ by rounding only, and each is the same from run to run. The default follows from the sizes of images,
+filters and batch by the rules below, never from a measurement: transforming the filters is not worth its price for few
+images.
 """
 
 from __future__ import annotations

@@ -53,11 +53,13 @@ LEAST_TERMS = {4: 4, 6: 36, 8: 400}
 Errors were measured at 0.05, 0.15 and 0.4 of the tolerance where sums are long, and at most twice that where they are
 short; those of 4x6 results at 0.35 and 0.53. Smaller tiles at an end err less than the others.
 """
-PRODUCT_COST = 4 / 3
-"""Products of im2col that take as long as one of a place of a tile: those are cut smaller."""
-TRANSFORM_COST, SIZE_COST = {4: 28, 6: 58, 8: 52}, 15_000
-"""Products of im2col that take as long as the transforms of a channel at one place of a tile, by its side, and as the
-calls for tiles of one size, shared out over a batch of 64 (measured).
+PRODUCT_COST, TRANSFORM_COST = 4 / 3, {4: 28, 6: 58, 8: 52}
+"""Products of im2col that take as long as one of a place of a tile, which are cut smaller, and as the transforms of a
+channel at one place of a tile, by its side (measured).
+"""
+SIZE_COST, FILTER_COST = 1_000_000, 50
+"""Those that take as long as what is done once for a batch: calls for tiles of one size, and at one place of a tile the
+transform of one number of the filters, which are read from memory (measured).
 """
 
 
@@ -80,16 +82,18 @@ def steps(operation: str, spec: Conv2dSpec, terms: int) -> list[Step]:
 
 
 def cost(spec: Conv2dSpec, height: int, width: int, step: Step) -> float:
-    """Return the time for results of (height, width) pixels, counted in products of im2col."""
+    """Return the time for results of (height, width) pixels of one image, counted in products of im2col."""
     transforms = sum(TRANSFORM_COST[results + spec.r - 1] for results in step) / 2
     of_place = PRODUCT_COST * spec.c * spec.k + transforms * (spec.c + spec.k)
-    return cost_of_tiles((height, width), step, spec.r, of_place, SIZE_COST)
+    return cost_of_tiles(spec, (height, width), step, of_place)
 
 
-def cost_of_tiles(results: tuple[int, int], step: Step, taps: int, of_place: float, of_size: float) -> float:
-    """Return the cost of all tiles, from that of one of their places and that of one size of them."""
-    (down, heights), (across, widths) = (_places(*axis, taps) for axis in zip(results, step, strict=True))
-    return down * across * of_place + heights * widths * of_size
+def cost_of_tiles(spec: Conv2dSpec, results: tuple[int, int], step: Step, of_place: float, gradients: int = 1) -> float:
+    """Return the cost of an image's tiles, each place for `of_place`, and its share of that of a batch."""
+    (down, heights), (across, widths) = (_places(*axis, spec.r) for axis in zip(results, step, strict=True))
+    filters = math.prod(min(axis) + spec.r - 1 for axis in zip(results, step, strict=True)) * spec.c * spec.k
+    of_batch = heights * widths * SIZE_COST + filters * FILTER_COST
+    return down * across * of_place + gradients * of_batch / max(spec.n, 1)
 
 
 def forward(

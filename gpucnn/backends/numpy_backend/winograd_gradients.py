@@ -60,7 +60,7 @@ def cost(spec: Conv2dSpec, step: Step) -> float:
         size, shared = results + spec.r - 1, spec.r - 1
         channels = spec.c + spec.k * results / size + spec.c * (1 + shared / results)
         of_place += winograd.TRANSFORM_COST[size] / 2 * channels
-    return winograd.cost_of_tiles((spec.p, spec.q), step, spec.r, of_place, 2 * winograd.SIZE_COST)
+    return winograd.cost_of_tiles(spec, (spec.p, spec.q), step, of_place, gradients=2)
 
 
 def backward_weight(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from gpucnn import limits
 from gpucnn.errors import KernelError
@@ -97,11 +98,14 @@ def _most_threads(signature: str) -> str:
     raise KernelError(f"cannot read the launch bounds of {' '.join(signature.split())}")
 
 
+@lru_cache(maxsize=4)  # of the one or two texts at hand
 def _blanked(text: str, *, strings: bool = True) -> str:
     """Return the text with comments (and strings) replaced by spaces, newlines kept."""
 
     def blank(match: re.Match[str]) -> str:
-        keep = not strings and match.group().startswith('"')
-        return match.group() if keep else re.sub(r"[^\n]", " ", match.group())
+        hidden = match.group()
+        if not strings and hidden.startswith('"'):
+            return hidden
+        return "\n".join(" " * len(row) for row in hidden.split("\n"))
 
     return _HIDDEN.sub(blank, text)

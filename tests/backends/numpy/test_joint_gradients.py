@@ -135,11 +135,29 @@ def test_bits_depend_neither_on_the_run_nor_on_threads(image_by_image, monkeypat
             np.testing.assert_array_equal(found, expected)
 
 
-def test_no_images_have_gradients_of_zero(backend):
-    spec = Conv2dSpec.of((0, 16, 16, 64), (64, 3, 3, 64), "float32")
-    assert backend.joins_gradients(spec)
+def test_no_images_have_gradients_of_zero():
+    spec = Conv2dSpec.of((0, 16, 16, 8), (8, 3, 3, 8), "float32")
     dx, dw = joined(spec, arrays(spec), (4, 6))
-    assert dx.shape == spec.x_shape and not dw.any()
+    assert dx.shape == spec.x_shape
+    np.testing.assert_array_equal(dw, np.zeros(spec.weight_shape, "float32"))
+
+
+def test_given_outputs_are_written_whole_and_returned(backend):
+    spec = Conv2dSpec.of((8, 16, 16, 64), (64, 3, 3, 64), "float32", flip=True)
+    assert backend.joins_gradients(spec)
+    given = arrays(spec)
+    operands, shapes = (given["dy"], given["x"], given["weight"]), (spec.x_shape, spec.weight_shape)
+    fresh = backend.conv2d_backward_operands(*operands, spec)
+    outputs = [np.full(shape, np.nan, "float32") for shape in shapes]
+    for place in range(2):
+        asked = [out if i == place else None for i, out in enumerate(outputs)]
+        written = backend.conv2d_backward_operands(*operands, spec, out=tuple(asked))
+        assert written[place] is outputs[place]
+        for found, expected in zip(written, fresh, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        asked[place] = np.empty((1, 2), "float32")
+        with pytest.raises(ValueError, match=r"out must have shape \("):
+            backend.conv2d_backward_operands(*operands, spec, out=tuple(asked))
 
 
 def test_they_are_joined_where_that_costs_less(backend):
@@ -148,17 +166,18 @@ def test_they_are_joined_where_that_costs_less(backend):
         assert backend.joins_gradients(spec) == (convolution.joint_step(spec) is not None)
         return convolution.joint_step(spec)
 
-    assert step((1, 12, 12, 24), (32, 3, 3, 24)) == (4, 6)
-    assert step((1, 16, 16, 64), (64, 3, 3, 64)) == (4, 6)
-    assert step((1, 24, 24, 32), (32, 5, 5, 32)) == (4, 4)
-    assert step((1, 24, 24, 32), (32, 5, 5, 32), activation="sigmoid") == (4, 4)
-    assert step((1, 14, 14, 6), (16, 5, 5, 6)) is None, "bands are quicker"
-    assert step((1, 28, 28, 1), (32, 5, 5, 1)) is None, "so is im2col"
-    assert step((1, 16, 16, 64), (16, 3, 3, 64)) is None, "sums that a mean of dy would show in"
-    assert step((1, 512, 512, 64), (64, 3, 3, 64)) is None, "too large an image"
-    assert step((1, 16, 16, 64), (64, 3, 3, 64), stride=2) is None
-    assert step((1, 16, 16, 64), (64, 3, 3, 32), groups=2) is None
-    assert step((1, 16, 16, 64), (64, 1, 1, 64)) is None
+    assert step((64, 12, 12, 24), (32, 3, 3, 24)) == (4, 6)
+    assert step((64, 16, 16, 64), (64, 3, 3, 64)) == (4, 6)
+    assert step((64, 24, 24, 32), (32, 5, 5, 32)) == (4, 4)
+    assert step((64, 24, 24, 32), (32, 5, 5, 32), activation="sigmoid") == (4, 4)
+    assert step((64, 14, 14, 6), (16, 5, 5, 6)) is None, "bands are quicker"
+    assert step((64, 28, 28, 1), (32, 5, 5, 1)) is None, "so is im2col"
+    assert step((1, 16, 16, 64), (64, 3, 3, 64)) is None, "also for few images"
+    assert step((64, 16, 16, 64), (16, 3, 3, 64)) is None, "sums that a mean of dy would show in"
+    assert step((64, 512, 512, 64), (64, 3, 3, 64)) is None, "too large an image"
+    assert step((64, 16, 16, 64), (64, 3, 3, 64), stride=2) is None
+    assert step((64, 16, 16, 64), (64, 3, 3, 32), groups=2) is None
+    assert step((64, 16, 16, 64), (64, 1, 1, 64)) is None
 
 
 class Counting(NumpyBackend):
@@ -184,7 +203,7 @@ class Counting(NumpyBackend):
 @pytest.mark.parametrize("of_input, of_weight", [(True, True), (True, False), (False, True)])
 def test_a_backward_pass_joins_what_it_wants_both_of(of_input, of_weight):
     backend = Counting()
-    spec = Conv2dSpec.of((2, 16, 16, 64), (64, 3, 3, 64), "float32", bias=True)
+    spec = Conv2dSpec.of((8, 16, 16, 64), (64, 3, 3, 64), "float32", bias=True)
     given = arrays(spec)
     x = tensor(given["x"], backend=backend, requires_grad=of_input)
     weight = tensor(given["weight"], backend=backend, requires_grad=of_weight)
@@ -200,7 +219,7 @@ def test_a_backward_pass_joins_what_it_wants_both_of(of_input, of_weight):
 
 def test_a_named_algorithm_has_each_gradient_by_itself():
     backend = Counting()
-    spec = Conv2dSpec.of((2, 16, 16, 64), (64, 3, 3, 64), "float32")
+    spec = Conv2dSpec.of((8, 16, 16, 64), (64, 3, 3, 64), "float32")
     given = arrays(spec)
     x, weight = (tensor(given[name], backend=backend, requires_grad=True) for name in ("x", "weight"))
     conv2d(x, weight, algorithm="im2col").backward(given["dy"])
