@@ -19,59 +19,80 @@
 //           finite
 // Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles in each phase; each dy is read from cache C/COLUMNS *
 //           R*S times, the weight once per ROWS pixels: bound by arithmetic when C and K are not small
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d.py, test_conv2d_split_depth.py
 // Source    see conv2d_phases.cuh; the product: see conv2d_forward_implicit_gemm.cu
 #include "conv2d_phases.cuh"
+#include "conv2d_taps.cuh"
 #include "conv2d_tile.cuh"
 
 constexpr int COLUMN_TILES = ceil_div(C, COLUMNS);
-constexpr bool WHOLE = TUNE_CHUNKS == 1;  // where a zero that begins the depth should cost no instruction
 #if TUNE_CHUNKS > 1
 static_assert(TUNE_CHUNK % DEPTH == 0, "a chunk ends with a step, so that zeros are added only at the end");
 static_assert(MOST_TAPS * K <= TUNE_CHUNKS * TUNE_CHUNK, "chunks cover the depth of every phase");
 #endif
 
-struct GradientOperand {
-  Carrier<ROWS, VECTOR_K, true> carrier;
-  const SPEC_T* dy;
-  const PairedOutput* outputs;
+typedef TapRow<-RowTaps::OUTPUT_STEP, -ColumnTaps::OUTPUT_STEP, P, Q> Output;
+
+struct Operands {
+  static constexpr bool ONE_TAP = K % DEPTH == 0;  // in the depth of a tile
+  static constexpr long long TAP = (FLIP ? -C : C) * (long long)ColumnTaps::TAP_STEP;
+  static constexpr long long ROW_OF_TAPS = (FLIP ? -C : C) * (long long)S * RowTaps::TAP_STEP;
+  Carrier<ROWS, VECTOR_K, true> left;
+  Carrier<COLUMNS, VECTOR_C, false> right;
+  const Output* outputs;
   RowTaps rows;
   ColumnTaps columns;
-  int begin;  // of the depth
+  DepthWalk<K, DEPTH> walk;
+  unsigned output;       // from what the first tap pairs with a pixel; wraps where taps lie far outside
+  const SPEC_T* weight;  // at this thread's channel, of the tile's tap and of this thread's first filter if there is one tap
+  int depth;             // of the tile
+  bool used;             // this thread's channel
 
-  __device__ __forceinline__ void fetch(int step) {
-    const int depth = (WHOLE ? 0 : begin) + step * DEPTH + carrier.offset();
-    const Tap tap(depth, columns);
-    const int up = tap.i * rows.OUTPUT_STEP, left = tap.j * columns.OUTPUT_STEP;
-    const long long shift = tap.k - ((long long)up * Q + left) * K;
+  __device__ __forceinline__ Operands(const Output* of_rows, const SPEC_T* weights, int first, int begin,
+                                      const RowTaps& row_taps, const ColumnTaps& column_taps)
+      : outputs(of_rows),
+        rows(row_taps),
+        columns(column_taps),
+        walk(begin + left.offset(), columns.count),
+        output(walk.channel - ((unsigned)walk.i * rows.OUTPUT_STEP * Q + walk.j * columns.OUTPUT_STEP) * K),
+        weight(weights + (first + right.offset())),
+        depth(begin),
+        used(C % COLUMNS == 0 || first + right.offset() < C) {
+    const Tap tap(begin, columns);
+    if (ONE_TAP) weight = source(tap.k + right.line(0), tap.i, tap.j);
+  }
+  __device__ __forceinline__ const SPEC_T* source(int k, int i, int j) const {
+    return weight + (k * FILTER + stored_tap(rows.first + i * rows.TAP_STEP, columns.first + j * columns.TAP_STEP) * C);
+  }
+  __device__ __forceinline__ void fetch() {
 #pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      carrier.packs[i] = {};
-      if (tap.i >= rows.count || !carrier.carries(i)) continue;
-      const PairedOutput output = outputs[carrier.line(i)];
-      if (inside(output.p - up, P) && inside(output.q - left, Q))
-        carrier.packs[i] = load_pack<VECTOR_K>(dy + output.element + shift);
+    for (int i = 0; i < left.COUNT; ++i) {
+      left.packs[i] = {};
+      if (!left.carries(i)) continue;
+      const Output row = outputs[left.line(i)];
+      if (row.meets(walk, rows.count)) left.packs[i] = load_pack<VECTOR_K>(in_global(row.source) + (int)output);
+    }
+#pragma unroll
+    for (int i = 0; i < right.COUNT; ++i) {
+      right.packs[i] = {};
+      if (!(used & right.carries(i))) continue;
+      if (ONE_TAP) {
+        right.packs[i] = load_pack<VECTOR_C>(weight + i * right.STEP * FILTER);
+      } else {
+        const Tap tap(depth + right.line(i), columns);
+        if (tap.i < rows.count) right.packs[i] = load_pack<VECTOR_C>(source(tap.k, tap.i, tap.j));
+      }
     }
   }
-};
-
-struct FilterOperand {
-  Carrier<COLUMNS, VECTOR_C, false> carrier;
-  const SPEC_T* weight;
-  RowTaps rows;
-  ColumnTaps columns;
-  int first, begin;  // channel, of the depth
-
-  __device__ __forceinline__ void fetch(int step) {
-    const int c = first + carrier.offset();
-#pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      const Tap tap((WHOLE ? 0 : begin) + step * DEPTH + carrier.line(i), columns);
-      carrier.packs[i] = {};
-      if (tap.i >= rows.count || !carrier.carries(i) || c >= C) continue;
-      const int stored = stored_tap(rows.first + tap.i * rows.TAP_STEP, columns.first + tap.j * columns.TAP_STEP);
-      carrier.packs[i] = load_pack<VECTOR_C>(weight + tap.k * FILTER + stored * C + c);
-    }
+  __device__ __forceinline__ void advance() {
+    output += DEPTH;
+    depth += DEPTH;
+    if (ONE_TAP) weight += DEPTH * FILTER;
+    walk.advance(columns.count, [&](bool next_tap, bool next_row) {
+      output -= next_tap ? (columns.OUTPUT_STEP + 1u) * K : 0;
+      output += next_row ? ((unsigned)columns.count * columns.OUTPUT_STEP - rows.OUTPUT_STEP * Q) * K : 0;
+      if (ONE_TAP) weight += (next_tap ? TAP - K * FILTER : 0) + (next_row ? ROW_OF_TAPS - columns.count * TAP : 0);
+    });
   }
 };
 
@@ -91,19 +112,19 @@ __device__ __forceinline__ void add_terms(const TilePlace& at, const SPEC_T* dy,
                                           int end, Sums& sums) {
   __shared__ __align__(16) LeftTiles left_tiles;
   __shared__ __align__(16) RightTiles right_tiles;
-  __shared__ PairedOutput outputs[ROWS];
+  __shared__ Output outputs[ROWS];
   const RowTaps row_taps(at.phase_h + PAD_TOP);
   const ColumnTaps column_taps(at.phase_w + PAD_LEFT);
   for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
     const PhasePixel pixel(at.row + row, at.phase_h, at.phase_w);
-    outputs[row] = paired_output(pixel, row_taps, column_taps, N);
+    const PairedOutput output = paired_output(pixel, row_taps, column_taps, N);
+    outputs[row] = Output::of(dy + output.element, output.p, output.q, row_taps.count, column_taps.count);
   }
   __syncthreads();
 
-  GradientOperand gradient{{}, dy, outputs, row_taps, column_taps, begin};
-  FilterOperand filters{{}, weight, row_taps, column_taps, at.column, begin};
+  Operands operands(outputs, weight, at.column, begin, row_taps, column_taps);
   const int terms = min(end, row_taps.count * column_taps.count * K) - begin;
-  multiply(gradient, filters, terms > 0 ? ceil_div(terms, DEPTH) : 0, left_tiles, right_tiles, sums);
+  multiply(operands, terms > 0 ? ceil_div(terms, DEPTH) : 0, left_tiles, right_tiles, sums);
 }
 
 // dx = the sums.

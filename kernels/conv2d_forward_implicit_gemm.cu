@@ -17,54 +17,59 @@
 //           differ from taps left out only where a weight is not finite
 // Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; each x is read from cache K/COLUMNS * R*S times, the
 //           weight once per ROWS positions: bound by arithmetic when K and R*S*C are not small
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d.py, test_conv2d_split_depth.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
+#include "conv2d_taps.cuh"
 #include "conv2d_tile.cuh"
 
 constexpr int COLUMN_TILES = ceil_div(K, COLUMNS);
-constexpr bool WHOLE = TUNE_CHUNKS == 1;  // where a zero that begins the depth should cost no instruction
 #if TUNE_CHUNKS > 1
 static_assert(TUNE_CHUNK % DEPTH == 0, "a chunk ends with a step, so that zeros are added only at the end");
 static_assert((TUNE_CHUNKS - 1) * TUNE_CHUNK < FILTER && FILTER <= TUNE_CHUNKS * TUNE_CHUNK, "chunks cover the depth");
 #endif
 
-struct ImageOperand {
-  Carrier<ROWS, VECTOR_C, true> carrier;
-  const SPEC_T* x;
-  const WindowStart* windows;
-  int begin;  // of the depth
+typedef TapRow<DILATION_H, DILATION_W, H, W> Window;
 
-  __device__ __forceinline__ void fetch(int step) {
-    const int depth = (WHOLE ? 0 : begin) + step * DEPTH + carrier.offset(), c = depth % C, tap = depth / C;
-    const int down = tap / S * DILATION_H, across = tap % S * DILATION_W;
-    const long long shift = ((long long)down * W + across) * C + c;
+struct Operands {
+  Carrier<ROWS, VECTOR_C, true> left;
+  Carrier<COLUMNS, VECTOR_C, true> right;
+  const Window* windows;
+  DepthWalk<C, DEPTH> walk;
+  unsigned pixel;        // from a window's start; wraps where taps lie far outside
+  const SPEC_T* weight;  // of the first filter that this thread carries
+  int filters;           // from there on
+
+  __device__ __forceinline__ Operands(const Window* of_rows, const SPEC_T* weights, int first, int begin)
+      : windows(of_rows),
+        walk(begin + left.offset(), S),
+        pixel(((unsigned)walk.i * DILATION_H * W + walk.j * DILATION_W) * C + walk.channel),
+        weight(weights + ((first + right.line(0)) * FILTER + stored_tap(walk.i, walk.j) * C + walk.channel)),
+        filters(K - first - right.line(0)) {}
+  __device__ __forceinline__ void fetch() {
+    const bool used = FILTER % DEPTH == 0 || walk.i < R;
 #pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      carrier.packs[i] = {};
-      if (depth >= FILTER || !carrier.carries(i)) continue;
-      const WindowStart window = windows[carrier.line(i)];
-      if (inside(window.h + down, H) && inside(window.w + across, W))
-        carrier.packs[i] = load_pack<VECTOR_C>(x + window.element + shift);
+    for (int i = 0; i < left.COUNT; ++i) {
+      left.packs[i] = {};
+      if (!left.carries(i)) continue;
+      const Window window = windows[left.line(i)];
+      if (window.meets(walk, R)) left.packs[i] = load_pack<VECTOR_C>(in_global(window.source) + (int)pixel);
+    }
+#pragma unroll
+    for (int i = 0; i < right.COUNT; ++i) {
+      right.packs[i] = {};
+      // The operator & leaves no branches.
+      if (used & right.carries(i) & (K % COLUMNS == 0 || i * right.STEP < filters))
+        right.packs[i] = load_pack<VECTOR_C>(weight + i * right.STEP * FILTER);
     }
   }
-};
-
-struct FilterOperand {
-  Carrier<COLUMNS, VECTOR_C, true> carrier;
-  const SPEC_T* weight;
-  int first, begin;  // filter, of the depth
-
-  __device__ __forceinline__ void fetch(int step) {
-    const int depth = (WHOLE ? 0 : begin) + step * DEPTH + carrier.offset(), c = depth % C, tap = depth / C;
-    const int element = stored_tap(tap / S, tap % S) * C + c;
-#pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      const int k = first + carrier.line(i);
-      carrier.packs[i] = {};
-      if (depth < FILTER && carrier.carries(i) && k < K)
-        carrier.packs[i] = load_pack<VECTOR_C>(weight + k * FILTER + element);
-    }
+  __device__ __forceinline__ void advance() {
+    pixel += DEPTH;
+    weight += DEPTH;
+    walk.advance(S, [&](bool next_tap, bool next_row) {
+      pixel += (next_tap ? (DILATION_W - 1u) * C : 0) + (next_row ? ((unsigned)DILATION_H * W - S * DILATION_W) * C : 0);
+      if (FLIP) weight -= next_tap ? 2 * C : 0;
+    });
   }
 };
 
@@ -73,13 +78,15 @@ __device__ __forceinline__ void add_terms(unsigned first_row, int first_column, 
                                           unsigned positions, int begin, int end, Sums& sums) {
   __shared__ __align__(16) LeftTiles left_tiles;
   __shared__ __align__(16) RightTiles right_tiles;
-  __shared__ WindowStart windows[ROWS];
-  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) windows[row] = window_start(first_row + row, positions);
+  __shared__ Window windows[ROWS];
+  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
+    const WindowStart start = window_start(first_row + row, positions);
+    windows[row] = Window::of(x + start.element, start.h, start.w, R, S);
+  }
   __syncthreads();
 
-  ImageOperand image{{}, x, windows, begin};
-  FilterOperand filters{{}, weight, first_column, begin};
-  multiply(image, filters, ceil_div(end - begin, DEPTH), left_tiles, right_tiles, sums);
+  Operands operands(windows, weight, first_column, begin);
+  multiply(operands, ceil_div(end - begin, DEPTH), left_tiles, right_tiles, sums);
 }
 
 // y[m][k] = the sums.

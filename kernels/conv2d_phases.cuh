@@ -42,7 +42,9 @@ constexpr int MOST_TAPS = RowTaps::MOST * ColumnTaps::MOST;  // of a phase
 struct Tap {
   int i, j, k;
   __device__ __forceinline__ Tap(int depth, const ColumnTaps& columns)
-      : i(depth / GROUP_K / columns.count), j(depth / GROUP_K % columns.count), k(depth % GROUP_K) {}
+      : i(depth / GROUP_K / max(columns.count, 1)),  // a phase without taps has no columns
+        j(depth / GROUP_K % max(columns.count, 1)),
+        k(depth % GROUP_K) {}
 };
 
 // Pixel m of a phase in every image; n, h or w may be too large.

@@ -31,8 +31,14 @@ _EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
 _FARTHEST = 2**30
 """The implicit GEMM marks rows that have no image by a pixel this far outside."""
 
-_LEAST_CHUNK, _MOST_CHUNK = 256, 16384
-_SMALL_WEIGHT = 16384
+_BATCH, _MULTIPROCESSORS = 64, 132
+"""Of the chunks of the gradient of the weight: their number decides the bits, so it is the Spec's alone."""
+_LEAST_CHUNK, _CHUNK_STEP = 256, 64
+_BUSY_THREADS = 384
+"""Of a multiprocessor that multiplies all the time: three warps of a scheduler, which take turns."""
+_LANES, _BYTES_PER_CYCLE = 128, 2800
+"""Threads that a multiprocessor serves in a cycle, and what an H200's memory moves for all of them."""
+_SMALL_WEIGHT = 2**18
 """Above it one thread per weight fills a device, and the chunks are too few to share."""
 
 
@@ -52,16 +58,18 @@ class _Tile:
     @property
     def instructions(self) -> float:
         """What a block issues for each thread's step along the depth: the multiply-adds, a load for each four rows and
-        columns of a thread's sums, and about 6.5 for every row and column that is copied.
+        columns of a thread's sums, and about 4 for every row and column that is copied.
 
-        So the share of multiply-adds is 0.82 in 128x64, 0.77 in 64x64 and 0.70 in 32x64, as in the machine code of the
-        forward pass for an H200. A tile half as large takes a bit more than half as long: it is the better where it
+        So the share of multiply-adds is 0.89 in 128x128, 0.87 in 128x64, 0.82 in 64x64 and 0.76 in 32x64, as in the
+        machine code for an H200. A tile half as large takes a bit more than half as long: it is the better where it
         gives work to a multiprocessor that would have none, and else the worse. No GPU has measured it.
         """
         loads = self.threads * (self.row_squares + self.column_squares)
-        return self.rows * self.columns + loads + 6.5 * (self.rows + self.columns)
+        return self.rows * self.columns + loads + 4.0 * (self.rows + self.columns)
 
 
+_128X128, _64X128 = _BY_VECTORS = _Tile(128, 128, 2, 2), _Tile(64, 128, 2, 2)
+"""Only for float32, which tensor cores do not replace, and only by vectors: by elements copying costs too much."""
 _128X64, _64X64, _32X64 = _Tile(128, 64, 2, 2), _Tile(64, 64, 2, 1), _Tile(32, 64, 1, 1)
 _128X32, _128X16 = _Tile(128, 32, 2, 1), _Tile(128, 16, 1, 1)
 _INSTRUCTIONS_PER_CYCLE = 100
@@ -119,7 +127,8 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
     filter_size = spec.r * spec.s * spec.c // spec.groups
     weights = spec.k * filter_size
-    chunk = _chunk(weights)
+    tiles = _by_rows(spec.k // spec.groups, spec.dtype)
+    chunk = _chunk(spec, tiles)
     slices = 8 if weights < _SMALL_WEIGHT else 1
     summation = f"{spec.acc_dtype} multiply-adds in the order {order_of_chunks(chunk, slices)}"
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
@@ -136,10 +145,8 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
         return chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
 
     def tiled() -> Iterator[Plan]:
-        wide = (_128X64, _64X64) if spec.k > 64 and spec.dtype != "float64" else (_64X64, _32X64)
-        by_rows = wide if spec.k > 32 else (_32X64, _64X64)
-        ordered = sorted(by_rows, key=lambda t: ceil_div(grid(t), limits.multiprocessors) * t.instructions)
-        for tile, vector in _by_vectors(spec, ordered, by_rows[0], alignment):
+        ordered = sorted(tiles, key=lambda tile: ceil_div(grid(tile), limits.multiprocessors) * tile.instructions)
+        for tile, vector in _by_vectors(spec, ordered, tiles[0], alignment):
             first = _implicit_gemm("conv2d_backward_weight", spec, macros, tile, vector, grid(tile), summation)
             yield in_two_stages(first)
 
@@ -163,8 +170,12 @@ def _reuses_pixels(spec: Conv2dSpec) -> bool:
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:
     """Yield the implicit GEMM where it is legal and the direct Plan, first whichever is likely to be faster."""
-    extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
-    # The deepest tile looks up to 16 taps beyond the filter's end, and those coordinates must not wrap.
+    extents = [
+        (max(spec.h, spec.p * spec.stride[0]), spec.r, spec.dilation[0]),
+        (max(spec.w, spec.q * spec.stride[1]), spec.s, spec.dilation[1]),
+    ]
+    # The deepest tile looks up to 16 taps beyond the filter's end, and a row or an image beyond the last output. Those
+    # coordinates must not wrap.
     legal = spec.groups == 1 and all(
         size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST for size, taps, dilation in extents
     )
@@ -283,7 +294,7 @@ def _by_vectors(
         if by_elements is not None:
             yield by_elements, 1
     else:
-        yield from ((tile, 1) for tile in tiles)
+        yield from ((tile, 1) for tile in tiles if tile not in _BY_VECTORS)
 
 
 def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, ...]:
@@ -294,7 +305,18 @@ def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, .
         return (_128X32,)
     if dtype == "float64":
         return _64X64, _32X64
-    return (_128X64, _64X64, _32X64) if rows_per_image >= 256 else (_64X64, _32X64)
+    wide = (_128X128,) if columns > 64 and dtype == "float32" else ()
+    return (_128X64, _64X64, _32X64, *wide) if rows_per_image >= 256 else (_64X64, _32X64, _128X64)
+
+
+def _by_rows(rows: int, dtype: str) -> tuple[_Tile, ...]:
+    """Return tiles that waste little of a product with so many rows."""
+    if rows <= 32:
+        return _32X64, _64X64
+    if dtype == "float64":
+        return _64X64, _32X64
+    tiles, wide = ((_128X64, _64X64), _128X128) if rows > 64 else ((_64X64, _32X64), _64X128)
+    return (*tiles, wide) if dtype == "float32" else tiles
 
 
 def _divisor(count: int) -> int:
@@ -302,12 +324,22 @@ def _divisor(count: int) -> int:
     return next(d for d in range(_MOST_SUMS_PER_THREAD, 0, -1) if count % d == 0)
 
 
-def _chunk(weights: int) -> int:
-    """Return the positions of a chunk: a power of two that grows with the weight, so that the workspace stays small."""
-    chunk = _LEAST_CHUNK
-    while chunk < _MOST_CHUNK and chunk * 32 < weights:
-        chunk *= 2
-    return chunk
+def _chunk(spec: Conv2dSpec, tiles: tuple[_Tile, ...]) -> int:
+    """Return the positions of a chunk: more chunks fill the multiprocessors, and are more sums to write and to add."""
+    filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
+    positions = _BATCH * spec.p * spec.q
+    sum_bytes = dtypes.numpy_dtype(spec.acc_dtype).itemsize
+
+    def cycles(tile: _Tile, chunk: int) -> float:
+        chunks = ceil_div(positions, chunk)
+        blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+        of_multiprocessor = max(ceil_div(blocks, _MULTIPROCESSORS), ceil_div(_BUSY_THREADS, tile.threads))
+        multiplying = of_multiprocessor * chunk * tile.instructions / _LANES
+        return multiplying + 2 * sum_bytes * chunks * spec.k * columns / _BYTES_PER_CYCLE
+
+    most = min(ceil_div(positions, _LEAST_CHUNK), 4 * _MULTIPROCESSORS)
+    lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
+    return min(sorted(lengths), key=lambda length: min(cycles(tile, length) for tile in tiles))
 
 
 def _without_epilogue(spec: Conv2dSpec) -> dict[str, object]:

@@ -46,8 +46,8 @@ DEFECTS = [
     (
         "filters of the first chunk, forward implicit GEMM",
         _FORWARD_GEMM,
-        "filters{{}, weight, first_column, begin}",
-        "filters{{}, weight, first_column, 0}",
+        "stored_tap(walk.i, walk.j) * C + walk.channel)",
+        "right.offset())",
     ),
     (
         "chunks on top of each other, forward implicit GEMM",
@@ -120,7 +120,7 @@ DEFECTS = [
     (
         "filters of the first chunk, backward_input implicit GEMM",
         _INPUT_GEMM,
-        "column_taps, at.column, begin}",
-        "column_taps, at.column, 0}",
+        "const Tap tap(begin, columns);",
+        "const Tap tap(0, columns);",
     ),
 ]
