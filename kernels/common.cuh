@@ -130,6 +130,16 @@ __device__ __forceinline__ void store_at_once(T* target, const T& value) {
 #endif
 }
 
+// A pointer into global memory that came by way of shared memory, so that the compiler does not load through it by the
+// slower instructions for any memory.
+template <class T>
+__device__ __forceinline__ const T* in_global(const T* pointer) {
+#ifndef GPUCNN_EMULATED
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
+
 // Multiply-add in one rounding where the hardware has it: the same spelling for both accumulators.
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) { return fma(a, b, c); }

@@ -23,47 +23,78 @@ constexpr int CHUNK = TUNE_CHUNK;
 constexpr int COLUMN_TILES = ceil_div(FILTER, COLUMNS), ROW_TILES = ceil_div(K, ROWS);
 static_assert(CHUNK % DEPTH == 0, "TUNE_CHUNK is a multiple of TUNE_DEPTH");
 
-struct GradientOperand {
-  Carrier<ROWS, VECTOR_K, false> carrier;
-  const SPEC_T* dy;
-  int first;
-  unsigned begin, end;
-
-  __device__ __forceinline__ void fetch(int step) {
-    const int k = first + carrier.offset();
-#pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      const unsigned m = begin + step * DEPTH + carrier.line(i);
-      carrier.packs[i] = {};
-      if (carrier.carries(i) && m < end && k < K) carrier.packs[i] = load_pack<VECTOR_K>(dy + (long long)m * K + k);
-    }
-  }
+// Where a tap and a channel read x for one output position, perhaps in the padding.
+struct Pixel {
+  const SPEC_T* source;
+  int h, w;
 };
 
-struct ImageOperand {
-  Carrier<COLUMNS, VECTOR_C, false> carrier;
-  const SPEC_T* x;
-  int c, from_top, from_left;  // this thread's channel and tap, relative to a window's first pixel inside the image
-  bool used;
-  unsigned begin, end;
+struct Operands {
+  static constexpr bool SAME = R == 1 && S == 1 && STRIDE_H == 1 && STRIDE_W == 1 && PAD_TOP == 0 && PAD_LEFT == 0 &&
+                               P == H && Q == W;  // every output reads the pixel of its own position
+  static constexpr int DOWN = DEPTH / Q % P * STRIDE_H, ACROSS = DEPTH % Q * STRIDE_W;
+  Carrier<ROWS, VECTOR_K, false> left;
+  Carrier<COLUMNS, VECTOR_C, false> right;
+  const SPEC_T* gradient;  // dy at this thread's filter and first position
+  int left_positions, right_positions;  // of the chunk from this thread's first on
+  Pixel pixels[SAME ? 1 : decltype(right)::COUNT];
+  int from_top, from_left;  // of this thread's tap, relative to a window's first pixel inside the image
+  bool used_filter, used_weight;
 
-  __device__ __forceinline__ ImageOperand(const SPEC_T* image, int first, unsigned chunk_begin, unsigned chunk_end)
-      : x(image), begin(chunk_begin), end(chunk_end) {
-    const int column = first + carrier.offset(), stored = column / C, tap = FLIP ? R * S - 1 - stored : stored;
-    used = column < FILTER;
-    c = column % C;
-    from_top = used ? tap / S * DILATION_H - PAD_TOP : 0;
-    from_left = used ? tap % S * DILATION_W - PAD_LEFT : 0;
-  }
-  __device__ __forceinline__ void fetch(int step) {
+  __device__ __forceinline__ Operands(const SPEC_T* dy, const SPEC_T* x, int first_row, int first_column, unsigned begin,
+                                      unsigned end)
+      : gradient(dy + ((long long)(begin + left.line(0)) * K + first_row + left.offset())),
+        left_positions((int)(end - begin) - left.line(0)),
+        right_positions((int)(end - begin) - right.line(0)),
+        used_filter(K % ROWS == 0 || first_row + left.offset() < K) {
+    const int column = first_column + right.offset(), stored = column / C, tap = FLIP ? R * S - 1 - stored : stored;
+    used_weight = FILTER % COLUMNS == 0 || column < FILTER;
+    from_top = used_weight ? tap / S * DILATION_H - PAD_TOP : 0;
+    from_left = used_weight ? tap % S * DILATION_W - PAD_LEFT : 0;
 #pragma unroll
-    for (int i = 0; i < carrier.COUNT; ++i) {
-      const unsigned m = begin + step * DEPTH + carrier.line(i);
-      carrier.packs[i] = {};
-      if (!carrier.carries(i) || m >= end || !used) continue;
-      const OutputPosition at = output_position(m);
+    for (int i = 0; i < (SAME ? 1 : right.COUNT); ++i) {
+      const OutputPosition at = output_position(begin + right.line(i));
       const int h = at.p * STRIDE_H + from_top, w = at.q * STRIDE_W + from_left;
-      if (inside(h, H) && inside(w, W)) carrier.packs[i] = load_pack<VECTOR_C>(x + at.n * IMAGE + (h * W + w) * C + c);
+      pixels[i] = {x + (at.n * IMAGE + ((long long)h * W + w) * C + column % C), h, w};
+    }
+  }
+  __device__ __forceinline__ void fetch() {
+#pragma unroll
+    for (int i = 0; i < left.COUNT; ++i) {
+      left.packs[i] = {};
+      // The operator & leaves no branches.
+      if (used_filter & left.carries(i) & (i * left.STEP < left_positions))
+        left.packs[i] = load_pack<VECTOR_K>(gradient + (long long)i * left.STEP * K);
+    }
+#pragma unroll
+    for (int i = 0; i < right.COUNT; ++i) {
+      const Pixel& pixel = pixels[SAME ? 0 : i];
+      right.packs[i] = {};
+      const bool valid = used_weight & right.carries(i) & (i * right.STEP < right_positions);
+      if (valid & (SAME || (inside(pixel.h, H) & inside(pixel.w, W))))
+        right.packs[i] = load_pack<VECTOR_C>(pixel.source + (SAME ? (long long)i * right.STEP * C : 0));
+    }
+  }
+  __device__ __forceinline__ void advance() {
+    left_positions -= DEPTH;
+    right_positions -= DEPTH;
+    gradient += (long long)DEPTH * K;
+    if (SAME) pixels[0].source += (long long)DEPTH * C;
+#pragma unroll
+    for (int i = 0; i < (SAME ? 0 : right.COUNT); ++i) {
+      Pixel& pixel = pixels[i];
+      pixel.h += DOWN;
+      pixel.w += ACROSS;
+      pixel.source += DEPTH / (P * Q) * IMAGE + ((long long)DOWN * W + ACROSS) * C;
+      if (pixel.w >= Q * STRIDE_W + from_left) {  // behind the last output of a row
+        pixel.w -= Q * STRIDE_W;
+        pixel.h += STRIDE_H;
+        pixel.source += ((long long)STRIDE_H * W - Q * STRIDE_W) * C;
+      }
+      if (pixel.h >= P * STRIDE_H + from_top) {  // of an image
+        pixel.h -= P * STRIDE_H;
+        pixel.source += IMAGE - (long long)P * STRIDE_H * W * C;
+      }
     }
   }
 };
@@ -78,10 +109,9 @@ conv2d_backward_weight_implicit_gemm(SPEC_ACC* __restrict__ workspace, const SPE
   const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
   const int first_row = (int)(blockIdx.x / COLUMN_TILES % ROW_TILES) * ROWS;
 
-  GradientOperand gradient{{}, dy, first_row, begin, end};
-  ImageOperand image(x, first_column, begin, end);
+  Operands operands(dy, x, first_row, first_column, begin, end);
   Sums sums = {};
-  multiply(gradient, image, (int)ceil_div<unsigned>(end - begin, DEPTH), left_tiles, right_tiles, sums);
+  multiply(operands, (int)ceil_div<unsigned>(end - begin, DEPTH), left_tiles, right_tiles, sums);
 
   SPEC_ACC* chunk_sums = workspace + (long long)chunk * WEIGHTS;
 #pragma unroll

@@ -27,10 +27,13 @@ constexpr int FILTERS = TUNE_FILTERS, BLOCK_FILTERS = FILTERS * TUNE_GROUPS, FIL
 constexpr int DOWN = ceil_div(P, ROWS), ACROSS = ceil_div(Q, COLUMNS), VECTOR = TUNE_VECTOR;
 constexpr int TILE_H = (ROWS - 1) * STRIDE_H + (R - 1) * DILATION_H + 1;
 constexpr int TILE_W = (COLUMNS - 1) * STRIDE_W + (S - 1) * DILATION_W + 1;
+// 0 leaves the registers of a thread to ptxas, which then makes room for more blocks without spilling; with sums of 8 bytes
+// it spills, and 1 lets a block have them all.
+constexpr int RESIDENT_BLOCKS = sizeof(SPEC_ACC) == 8;
 static_assert(GROUPS == 1, "one group");
 static_assert(FILTERS % 4 == 0 && (VECTOR == 1 || (VECTOR == 4 && K % 4 == 0)), "stores are whole packs");
 
-GPUCNN_KERNEL __launch_bounds__(THREADS, 2)
+GPUCNN_KERNEL __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 conv2d_forward_few_channels(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
                             const SPEC_T* __restrict__ bias) {
   __shared__ __align__(16) SPEC_ACC filters[FILTER * BLOCK_FILTERS];

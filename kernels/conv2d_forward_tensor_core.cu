@@ -6,27 +6,33 @@
 //           image; with FLIP the filter is mirrored. As products, one for each group: rows (n,p,q), columns k, depth
 //           (r,s,c)
 // Layout    channels-last, see conv2d.cuh; bias (K,) or null without SPEC_BIAS; both operands are contiguous along
-//           depth
-// Compiled  SPEC_*: Conv2dSpec; TUNE_*: see tensor_core_tile.cuh; run time: N
-// Launch    grid = row tiles * groups * column tiles, columns first, so that blocks that share image rows run
-//           together; one block owns ROWS positions x COLUMNS filters of a group
+//           depth; workspace (CHUNKS, N, P, Q, K) of SPEC_ACC
+// Compiled  SPEC_*: Conv2dSpec; TUNE_*: see tensor_core_tile.cuh; TUNE_CHUNKS: 1, or the chunks of TUNE_CHUNK terms
+//           into which split_depth cuts the depth; run time: N
+// Launch    tensor_core: grid = row tiles * groups * column tiles, columns first, so that blocks that share image rows
+//           run together; one block owns ROWS positions x COLUMNS filters of a group
+//           tensor_core_split_depth: grid = that * chunks, chunks first; a block owns a tile of one chunk's sums;
+//           conv2d_split_depth_sum.cu follows
 // Assumes   C/GROUPS a multiple of the elements in 16 bytes; arrays aligned to 16 bytes; see tensor_core_tile.cuh
 // Writes    every y once, in 16-byte stores where K/GROUPS allows; sums in the order r, s, c, see tensor_core_tile.cuh.
 //           The padding enters as zeros, which differ from taps left out only where a weight is not finite
 // Cost      2*N*P*Q*K*R*S*C/GROUPS flops, rounded up to whole tiles, three times that with SPLIT; each x is copied
 //           from cache K/COLUMNS * R*S times, the weight once per ROWS positions: bound by the tensor cores when K and
 //           R*S*C are not small, else by memory: x, weight and y once each
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d_tensor_core.py, test_conv2d_split_depth.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
 #include "conv2d_taps.cuh"
 #include "tensor_core_tile.cuh"
 
 constexpr int COLUMN_TILES = ceil_div(GROUP_K, COLUMNS);
-constexpr int VECTOR_K = GROUP_K % VECTOR == 0 ? VECTOR : 1;
 
 static_assert(GROUP_C % VECTOR == 0, "a chunk lies within one tap");
 static_assert(misses_image(DEPTH), "taps of a row that is OFF_IMAGE reach no pixel and stay within int");
+#if TUNE_CHUNKS > 1
+static_assert(TUNE_CHUNK % DEPTH == 0, "a chunk ends with a step, so that zeros are added only at the end");
+static_assert((TUNE_CHUNKS - 1) * TUNE_CHUNK < FILTER && FILTER <= TUNE_CHUNKS * TUNE_CHUNK, "chunks cover the depth");
+#endif
 
 typedef TapRow<DILATION_H, DILATION_W, H, W> Window;
 
@@ -41,17 +47,19 @@ struct Operands {
   };
   const SPEC_T* weight;  // of the first filter that this thread copies
   int filters;           // from there on
+  int begin;             // of the depth
   Window windows[Left::COUNT];
 
-  __device__ __forceinline__ Operands(const Window* of_rows, const SPEC_T* group_weight, int first)
+  __device__ __forceinline__ Operands(const Window* of_rows, const SPEC_T* group_weight, int first, int begin)
       : weight(group_weight + (long long)(first + Right::line(0)) * FILTER),
-        filters(GROUP_K - first - Right::line(0)) {
+        filters(GROUP_K - first - Right::line(0)),
+        begin(begin) {
 #pragma unroll
     for (int i = 0; i < Left::COUNT; ++i)
       if (Left::copies(i)) windows[i] = of_rows[Left::line(i)];
   }
   __device__ __forceinline__ Place first() const {
-    const Walk walk(Left::offset(), S);
+    const Walk walk(begin + Left::offset(), S);
     const long long pixel = ((long long)walk.i * DILATION_H * W + walk.j * DILATION_W) * C + walk.channel;
     return {walk, pixel, weight + (stored_tap(walk.i, walk.j) * GROUP_C + walk.channel)};
   }
@@ -80,31 +88,64 @@ struct Operands {
   }
 };
 
+// A block's tile: its first row and column, and its group.
+struct TilePlace {
+  unsigned row;
+  int group, column;
+  __device__ __forceinline__ explicit TilePlace(unsigned tile)
+      : row(tile / (COLUMN_TILES * GROUPS) * ROWS),
+        group((int)(tile / COLUMN_TILES % GROUPS)),
+        column((int)(tile % COLUMN_TILES) * COLUMNS) {}
+};
+
+// The sums of a tile over the depth from `begin` to `end`.
+__device__ __forceinline__ void add_terms(const TilePlace& at, const SPEC_T* x, const SPEC_T* weight,
+                                          unsigned positions, int begin, int end, SPEC_T* tiles, Sums& sums) {
+  __shared__ Window windows[ROWS];
+  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
+    const WindowStart start = window_start(at.row + row, positions);
+    windows[row] = Window::of(x + (start.element + at.group * GROUP_C), start.h, start.w, R, S);
+  }
+  __syncthreads();
+
+  const Operands operands(windows, weight + at.group * GROUP_K * FILTER, at.column, begin);
+  multiply(operands, ceil_div(end - begin, DEPTH), tiles, sums);
+}
+
+// y[m][k] = the sums, in packs of WIDTH where rows of a group start at multiples of that.
+template <int WIDTH, class T>
+__device__ __forceinline__ void store_sums(T* y, const Sums& sums, const TilePlace& at, unsigned positions) {
+  constexpr int PACKED = GROUP_K % WIDTH == 0 ? WIDTH : 1;
+  for_each_pack<WIDTH, Operands>(sums, [=](int row, int column, const float(&values)[WIDTH]) {
+    const unsigned m = at.row + row;
+    if (m >= positions) return;
+#pragma unroll
+    for (int v = 0; v < WIDTH; v += PACKED) {
+      const int k = at.column + column + v;
+      if (k >= GROUP_K) return;
+      Pack<T, PACKED> pack;
+#pragma unroll
+      for (int u = 0; u < PACKED; ++u) pack.values[u] = from_acc<T>(values[v + u]);
+      store_pack<PACKED>(y + (long long)m * K + (at.group * GROUP_K + k), pack);
+    }
+  });
+}
+
+#if TUNE_CHUNKS == 1
 GPUCNN_KERNEL __launch_bounds__(THREADS)
 conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
                            const SPEC_T* __restrict__ bias, int N) {
   extern __shared__ __align__(128) SPEC_T tiles[];
-  __shared__ Window windows[ROWS];
-  const unsigned positions = (unsigned)N * P * Q, first_row = blockIdx.x / (COLUMN_TILES * GROUPS) * ROWS;
-  const int group = (int)(blockIdx.x / COLUMN_TILES % GROUPS);
-  const int first_column = (int)(blockIdx.x % COLUMN_TILES) * COLUMNS;
-
-  for (int row = (int)threadIdx.x; row < ROWS; row += THREADS) {
-    const WindowStart start = window_start(first_row + row, positions);
-    windows[row] = Window::of(x + (start.element + group * GROUP_C), start.h, start.w, R, S);
-  }
-  __syncthreads();
-
-  const Operands operands(windows, weight + group * GROUP_K * FILTER, first_column);
+  const unsigned positions = (unsigned)N * P * Q;
+  const TilePlace at(blockIdx.x);
   Sums sums;
-  multiply(operands, ceil_div(FILTER, DEPTH), tiles, sums);
-
+  add_terms(at, x, weight, positions, 0, FILTER, tiles, sums);
 #pragma unroll
   for (int j = 0; j < STRIPS; ++j) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int k = first_column + warp_column() + Operands::Right::column(j, e);
-      const float offset = SPEC_BIAS && k < GROUP_K ? to_acc(bias[group * GROUP_K + k]) : 0.0f;
+      const int k = at.column + warp_column() + Operands::Right::column(j, e);
+      const float offset = SPEC_BIAS && k < GROUP_K ? to_acc(bias[at.group * GROUP_K + k]) : 0.0f;
 #pragma unroll
       for (int i = 0; i < BANDS; ++i) {
 #pragma unroll
@@ -115,17 +156,18 @@ conv2d_forward_tensor_core(SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
       }
     }
   }
-  for_each_pack<VECTOR, Operands>(sums, [=](int row, int column, const float(&values)[VECTOR]) {
-    const unsigned m = first_row + row;
-    if (m >= positions) return;
-#pragma unroll
-    for (int v = 0; v < VECTOR; v += VECTOR_K) {
-      const int k = first_column + column + v;
-      if (k >= GROUP_K) return;
-      Pack<SPEC_T, VECTOR_K> pack;
-#pragma unroll
-      for (int u = 0; u < VECTOR_K; ++u) pack.values[u] = from_acc<SPEC_T>(values[v + u]);
-      store_pack<VECTOR_K>(y + (long long)m * K + (group * GROUP_K + k), pack);
-    }
-  });
+  store_sums<VECTOR>(y, sums, at, positions);
 }
+#else
+GPUCNN_KERNEL __launch_bounds__(THREADS)
+conv2d_forward_tensor_core_split_depth(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ x,
+                                       const SPEC_T* __restrict__ weight, int N) {
+  extern __shared__ __align__(128) SPEC_T tiles[];
+  const unsigned positions = (unsigned)N * P * Q, chunk = blockIdx.x % TUNE_CHUNKS;
+  const int begin = (int)chunk * TUNE_CHUNK;
+  const TilePlace at(blockIdx.x / TUNE_CHUNKS);
+  Sums sums;
+  add_terms(at, x, weight, positions, begin, min(begin + TUNE_CHUNK, FILTER), tiles, sums);
+  store_sums<4>(workspace + (long long)chunk * positions * K, sums, at, positions);
+}
+#endif

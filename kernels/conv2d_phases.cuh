@@ -23,6 +23,7 @@ template <int STRIDE, int DILATION, int TAPS>
 struct PhaseTaps {
   static constexpr int GCD = greatest_common_divisor(STRIDE, DILATION);
   static constexpr int TAP_STEP = STRIDE / GCD, OUTPUT_STEP = DILATION / GCD;
+  static constexpr int MOST = (TAPS - 1) / TAP_STEP + 1;
   int first, count;
 
   // `start`: the first pixel of the phase, counted from where the padding begins.
@@ -35,12 +36,15 @@ struct PhaseTaps {
 };
 typedef PhaseTaps<STRIDE_H, DILATION_H, R> RowTaps;
 typedef PhaseTaps<STRIDE_W, DILATION_W, S> ColumnTaps;
+constexpr int MOST_TAPS = RowTaps::MOST * ColumnTaps::MOST;  // of a phase
 
 // One tap of a phase: depth / GROUP_K counts them row by row.
 struct Tap {
   int i, j, k;
   __device__ __forceinline__ Tap(int depth, const ColumnTaps& columns)
-      : i(depth / GROUP_K / columns.count), j(depth / GROUP_K % columns.count), k(depth % GROUP_K) {}
+      : i(depth / GROUP_K / max(columns.count, 1)),  // a phase without taps has no columns
+        j(depth / GROUP_K % max(columns.count, 1)),
+        k(depth % GROUP_K) {}
 };
 
 // Pixel m of a phase in every image; n, h or w may be too large.

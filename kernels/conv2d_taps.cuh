@@ -18,9 +18,9 @@ struct DepthWalk {
 
   __device__ __forceinline__ DepthWalk(int depth, int columns)
       : channel(depth % CHANNELS),
-        i(depth / CHANNELS / columns),
-        j(depth / CHANNELS % columns),
-        bit(1u << depth / CHANNELS) {
+        i(depth / CHANNELS / max(columns, 1)),  // a phase without taps has no columns
+        j(depth / CHANNELS % max(columns, 1)),
+        bit(depth / CHANNELS < 32 ? 1u << depth / CHANNELS : 0) {
     static_assert(DEPTH <= 32 * CHANNELS, "the first tile holds few taps");
   }
 

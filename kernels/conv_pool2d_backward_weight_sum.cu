@@ -22,6 +22,7 @@ conv_pool2d_backward_weight_sum(SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db
 
   SPEC_ACC sum = 0;
   if (i < SUMS) {
+#pragma unroll 8
     for (int chunk = slice; chunk < chunks; chunk += SLICES) sum += workspace[(long long)chunk * SUMS + i];
   }
   partial[slice][lane] = sum;

@@ -9,7 +9,7 @@
 //           split_k_sum: grid ceil(M*N / 256), block 256, a thread owns one element of y
 //           shared (static) 2 * TILE_K * (TILE_M + TILE_N + padding) SPEC_ACC
 // Assumes   a, b and y have less than 2^31 elements each; TILE_* as the static_asserts say
-// Writes    every element once. Every sum starts at 0 and adds k = 0, 1, 2, … with one multiply_add each, whatever the tile;
+// Writes    every element once. Every sum starts at 0 and adds k = 0, 1, 2, … with one multiply_add each, then 0 * 0, whatever the tile;
 //           split_k does so within chunks of CHUNK terms, split_k_sum adds the chunks in order; then bias, then activation
 // Cost      2*M*N*K flops; a read N/TILE_N times, b M/TILE_M times; split_k also writes and reads M*N*ceil(K/CHUNK) sums.
 //           Compute-bound for large M, N, K, memory-bound when one of them is small

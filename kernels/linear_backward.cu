@@ -12,8 +12,8 @@
 //           weight_split_rows_sum: grid ceil(UNITS * (FEATURES + 1) / 256), block 256, a thread owns one element
 //           shared (static) 2 * TILE_K * (TILE_M + TILE_N + padding) SPEC_ACC
 // Assumes   every matrix, and (UNITS, FEATURES + 1), has less than 2^31 elements [LinearSpec]
-// Writes    every element once. Every sum starts at 0 and adds its terms in order with one multiply_add each, whatever the
-//           tile; split_rows does so within chunks of CHUNK rows, weight_split_rows_sum adds the chunks in order. A row of dx
+// Writes    every element once. Every sum starts at 0 and adds its terms in order with one multiply_add each, then 0 * 0, whatever
+//           the tile; split_rows does so within chunks of CHUNK rows, weight_split_rows_sum adds the chunks in order. A row of dx
 //           does not depend on the other rows.
 // Cost      4*ROWS*UNITS*FEATURES flops; dz is computed again for each tile that needs it: one comparison for relu
 // Tested    tests/operations/test_linear.py
@@ -28,26 +28,45 @@ constexpr bool LINEAR = SPEC_ACTIVATION == ACTIVATION_LINEAR;
 template <bool ALONG>
 struct BeforeActivation {
   static constexpr bool ALONG_K = ALONG;
+  struct Raw {
+    Neighbours dy, y;
+  };
   const SPEC_T* __restrict__ dy;
   const SPEC_T* __restrict__ y;
   int units;
 
-  __device__ __forceinline__ SPEC_ACC value(int line, int k) const {
-    const int i = ALONG ? line * units + k : k * units + line;
-    const SPEC_ACC slope = to_acc(dy[i]);
-    return LINEAR ? slope : activation_gradient_from_output<SPEC_ACTIVATION>(slope, SPEC_ACC(to_acc(y[i])), SPEC_ACC(SPEC_SLOPE));
+  __device__ __forceinline__ int place(int line, int k) const { return ALONG ? line * units + k : k * units + line; }
+  __device__ __forceinline__ static SPEC_ACC slope(SPEC_T gradient, SPEC_T output) {
+    const SPEC_ACC of_y = to_acc(gradient);
+    return LINEAR ? of_y : activation_gradient_from_output<SPEC_ACTIVATION>(of_y, SPEC_ACC(to_acc(output)), SPEC_ACC(SPEC_SLOPE));
   }
+  __device__ __forceinline__ SPEC_ACC element(int line, int k) const {
+    const int i = place(line, k);
+    return slope(dy[i], LINEAR ? dy[i] : y[i]);
+  }
+  __device__ __forceinline__ bool whole() const { return whole_rows(dy, units) && (LINEAR || whole_rows(y, units)); }
+  __device__ __forceinline__ Raw load(int line, int k) const {
+    const Neighbours gradients = load_pack<WIDTH>(dy + place(line, k));
+    return Raw{gradients, LINEAR ? gradients : load_pack<WIDTH>(y + place(line, k))};
+  }
+  __device__ __forceinline__ static SPEC_ACC value(const Raw& raw, int i) { return slope(raw.dy.values[i], raw.y.values[i]); }
 };
 
 // x with a column of ones behind its features; its terms are rows.
 struct WithOnes {
   static constexpr bool ALONG_K = false;
+  using Raw = Neighbours;
   const SPEC_T* __restrict__ x;
   int features;
 
-  __device__ __forceinline__ SPEC_ACC value(int line, int k) const {
+  __device__ __forceinline__ SPEC_ACC element(int line, int k) const {
     return line < features ? SPEC_ACC(to_acc(x[k * features + line])) : SPEC_ACC(1);
   }
+  __device__ __forceinline__ bool whole() const { return whole_rows(x, features); }
+  __device__ __forceinline__ Raw load(int line, int k) const {
+    return line < features ? load_pack<WIDTH>(x + k * features + line) : Raw{{from_acc<SPEC_T>(SPEC_ACC(1))}};
+  }
+  __device__ __forceinline__ static SPEC_ACC value(const Raw& raw, int i) { return to_acc(raw.values[i]); }
 };
 
 __device__ __forceinline__ int tiles_of(int m, int n) { return blocks_along(m, TILE_M) * blocks_along(n, TILE_N); }
@@ -77,6 +96,7 @@ __device__ __forceinline__ void weight_tile(TileBuffers& buffers, int tile, SPEC
   product.for_each(UNITS, FEATURES + 1, [=](int u, int f, SPEC_ACC sum) { write_gradient(dw, db, u, f, FEATURES, sum); });
 }
 
+#if SPEC_OF_INPUT && SPEC_OF_WEIGHT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_operands_direct(SPEC_T* __restrict__ dx, SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db,
                                     const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
@@ -90,6 +110,7 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   }
 }
 
+#elif SPEC_OF_WEIGHT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_weight_direct(SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db, const SPEC_T* __restrict__ dy,
                                   const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
@@ -97,12 +118,14 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   weight_tile(buffers, (int)blockIdx.x, dw, db, dy, y, x, ROWS, UNITS, FEATURES);
 }
 
+#else
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y,
                                  const SPEC_T* __restrict__ weight, int ROWS, int UNITS, int FEATURES) {
   __shared__ TileBuffers buffers;
   input_tile(buffers, (int)blockIdx.x, dx, dy, y, weight, ROWS, UNITS, FEATURES);
 }
+#endif
 #else
 __device__ __forceinline__ void weight_chunk(TileBuffers& buffers, int block, SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy,
                                              const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
@@ -114,6 +137,7 @@ __device__ __forceinline__ void weight_chunk(TileBuffers& buffers, int block, SP
   product.for_each(UNITS, FEATURES + 1, [=](int u, int f, SPEC_ACC sum) { sums[u * (FEATURES + 1) + f] = sum; });
 }
 
+#if SPEC_OF_INPUT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_operands_split_rows(SPEC_ACC* __restrict__ workspace, SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy,
                                         const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
@@ -127,12 +151,14 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   }
 }
 
+#else
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_weight_split_rows(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y,
                                       const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
   __shared__ TileBuffers buffers;
   weight_chunk(buffers, (int)blockIdx.x, workspace, dy, y, x, ROWS, UNITS, FEATURES);
 }
+#endif
 
 GPUCNN_KERNEL __launch_bounds__(256)
     linear_backward_weight_split_rows_sum(SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db, const SPEC_ACC* __restrict__ workspace,

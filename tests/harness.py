@@ -57,6 +57,7 @@ def product(
     cases: Mapping[str, Callable[[str], Spec]],
     kinds: Sequence[str] = FLOAT32_FIRST,
     covered: Callable[[str], bool] = lambda plan: True,
+    cover: Callable[[Iterable[Case]], list[Case]] = covering,
 ) -> list[object]:
     """Return pytest params (backend_name, case, dtype, plan) of an operation over numpy, emulated and cuda.
 
@@ -67,13 +68,14 @@ def product(
         cases: name to a function that makes the Spec for a dtype.
         kinds: dtypes.
         covered: which plans the covering set is made of; those of another table of cases are left to --all-cases.
+        cover: makes the covering set.
     """
     params = []
     for name in cases:
         for dtype in kinds:
             params.append(pytest.param("numpy", name, dtype, None, id=f"numpy-{name}-{dtype}"))
     triples = full_product(operation, cases, kinds)
-    kept = set(covering(triple for triple in triples if covered(str(triple[2]))))
+    kept = set(cover(triple for triple in triples if covered(str(triple[2]))))
     for backend in ("emulated", "cuda"):
         for case, dtype, plan in triples:
             marks = [] if (case, dtype, plan) in kept else [pytest.mark.all_cases]

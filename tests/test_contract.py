@@ -27,8 +27,8 @@ from gpucnn.specs.rows import CURSORS
 
 METHODS = dict(inspect.getmembers(Backend, inspect.isfunction))
 OPERATIONS = [name for name in METHODS if "_forward" in name or "_backward_" in name or name.endswith("_update")]
-REDUCED = {"conv2d_backward_bias"}
-"""Operations without plans of their own: they run another one."""
+REDUCED = {"conv2d_backward_bias", "conv2d_backward_operands"}
+"""Operations without plans of their own: they run others."""
 
 
 class NullDevice(Device):
@@ -133,6 +133,7 @@ def run(b: Backend, operation: str, s: Any, **options: Any) -> Any:
             "conv2d_backward_input": lambda: b.conv2d_backward_input(y, w, s, **options),
             "conv2d_backward_weight": lambda: b.conv2d_backward_weight(y, x, s, **options),
             "conv2d_backward_bias": lambda: b.conv2d_backward_bias(y, s, **options),
+            "conv2d_backward_operands": lambda: b.conv2d_backward_operands(y, x, w, s, **options),
         }[operation]()
     if operation.startswith("conv_pool2d"):
         x, w, y, choice = a(*s.x_shape), a(*s.weight_shape), a(*s.y_shape), a(*s.y_shape, dtype=s.choice_dtype)
@@ -365,7 +366,7 @@ def test_unknown_algorithms_are_refused_with_a_list(backend: Backend, operation:
         run(backend, operation, spec, algorithm="quick")
 
 
-SEVERAL = {"batch_norm_backward_operands", "linear_backward_operands"}
+SEVERAL = {"batch_norm_backward_operands", "conv2d_backward_operands", "linear_backward_operands"}
 """Operations of several outputs, whose `out` is a tuple; their own tests give one."""
 WRITING = sorted(o for o in set(OPERATIONS) - SEVERAL if "out" in inspect.signature(METHODS[o]).parameters)
 

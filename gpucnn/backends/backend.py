@@ -164,6 +164,24 @@ class Backend(TrainingContract):
     ) -> Array:
         """Gradient of the weight, (K, R, S, C/groups)."""
 
+    def joins_gradients(self, spec: Conv2dSpec) -> bool:
+        """Say whether `conv2d_backward_operands` takes less time than the gradients of input and weight one by one."""
+        return False
+
+    def conv2d_backward_operands(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        spec: Conv2dSpec,
+        *,
+        out: tuple[Array | None, Array | None] | None = None,
+    ) -> tuple[Array, Array]:
+        """Gradients of the input and of the weight; dy is the gradient before the activation."""
+        of_input, of_weight = out or (None, None)
+        dw = self.conv2d_backward_weight(dy, x, spec, out=of_weight)
+        return self.conv2d_backward_input(dy, weight, spec, out=of_input), dw
+
     @abstractmethod
     def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
         """Gradient of the bias, (K,)."""

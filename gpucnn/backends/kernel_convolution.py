@@ -30,13 +30,14 @@ class ConvolutionKernels(NormalizationKernels):
         out: Array | None = None,
         algorithm: str | None = None,
     ) -> Array:
-        operands = {"x": x, "weight": weight, "bias": bias, "N": spec.n}
+        sizes = {"N": spec.n, "OUTPUTS": spec.p * spec.q * spec.k, "FILTERS": spec.k}
+        operands = {"x": x, "weight": weight, "bias": bias, **sizes}
         return self._write("conv2d_forward", spec, "y", out, spec.y_shape, operands, algorithm=algorithm)
 
     def conv2d_backward_input(
         self, dy: Array, weight: Array, spec: Conv2dSpec, *, out: Array | None = None, algorithm: str | None = None
     ) -> Array:
-        operands = {"dy": dy, "weight": weight, "N": spec.n}
+        operands = {"dy": dy, "weight": weight, "N": spec.n, "OUTPUTS": spec.h * spec.w * spec.c}
         return self._write("conv2d_backward_input", spec, "dx", out, spec.x_shape, operands, algorithm=algorithm)
 
     def conv2d_backward_weight(

@@ -131,7 +131,7 @@ class TrainingKernels(Backend):
         x: Array, weight: Array, bias: Array | None, labels: Array, spec: LinearCrossEntropySpec
     ) -> dict[str, Any]:
         sizes = {"ROWS": spec.rows, "CLASSES": spec.classes, "FEATURES": spec.features}
-        return {"x": x, "weight": weight, "bias": bias, "labels": labels, **sizes}
+        return {"x": x, "weight": weight, "bias": bias, "labels": labels, "factor": None, **sizes}
 
     def binary_cross_entropy_forward(
         self, logits: Array, targets: Array, spec: BinaryCrossEntropySpec

@@ -131,6 +131,10 @@ def _conv2d(
             del saved
         db = backend.conv2d_backward_bias(dy, spec, out=targets[2]) if wanted[2] else None
         dw = dx = None
+        if wanted[0] and wanted[1] and algorithm is None and backend.joins_gradients(spec):
+            dx, dw = backend.conv2d_backward_operands(dy, images, filters, spec, out=(targets[0], targets[1]))
+            images = None
+            return dx, dw, db
         if wanted[1]:
             dw = backend.conv2d_backward_weight(dy, images, spec, out=targets[1], algorithm=algorithm)
         images = None  # the gradient of x may have its memory

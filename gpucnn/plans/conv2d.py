@@ -2,14 +2,14 @@
 depthwise filters, tensor cores; the last three in modules of their own.
 
 Candidates of equal `summation` give equal bits, so a tuner may choose freely among them. Forward and for the input's
-gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own. Tensor cores
-come first for float16, bfloat16 and a Spec whose precision is tf32, and last for float32
-(`plans/conv2d_tensor_core.py` says why).
+gradient the kernels on CUDA cores add in one order; each way to use tensor cores has an order of its own, and so have
+sums in chunks of the depth, of either (`plans/conv2d_split_depth.py`). Tensor cores come first for float16, bfloat16
+and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_core.py` says why).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -18,6 +18,7 @@ from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -30,8 +31,14 @@ _EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
 _FARTHEST = 2**30
 """The implicit GEMM marks rows that have no image by a pixel this far outside."""
 
-_LEAST_CHUNK, _MOST_CHUNK = 256, 16384
-_SMALL_WEIGHT = 16384
+_BATCH, _MULTIPROCESSORS = 64, 132
+"""Of the chunks of the gradient of the weight: their number decides the bits, so it is the Spec's alone."""
+_LEAST_CHUNK, _CHUNK_STEP = 256, 64
+_BUSY_THREADS = 384
+"""Of a multiprocessor that multiplies all the time: three warps of a scheduler, which take turns."""
+_LANES, _BYTES_PER_CYCLE = 128, 2800
+"""Threads that a multiprocessor serves in a cycle, and what an H200's memory moves for all of them."""
+_SMALL_WEIGHT = 2**18
 """Above it one thread per weight fills a device, and the chunks are too few to share."""
 
 
@@ -48,9 +55,25 @@ class _Tile:
     def threads(self) -> int:
         return self.rows * self.columns // (16 * self.row_squares * self.column_squares)
 
+    @property
+    def instructions(self) -> float:
+        """What a block issues for each thread's step along the depth: the multiply-adds, a load for each four rows and
+        columns of a thread's sums, and about 4 for every row and column that is copied.
 
+        So the share of multiply-adds is 0.89 in 128x128, 0.87 in 128x64, 0.82 in 64x64 and 0.76 in 32x64, as in the
+        machine code for an H200. A tile half as large takes a bit more than half as long: it is the better where it
+        gives work to a multiprocessor that would have none, and else the worse. No GPU has measured it.
+        """
+        loads = self.threads * (self.row_squares + self.column_squares)
+        return self.rows * self.columns + loads + 4.0 * (self.rows + self.columns)
+
+
+_128X128, _64X128 = _BY_VECTORS = _Tile(128, 128, 2, 2), _Tile(64, 128, 2, 2)
+"""Only for float32, which tensor cores do not replace, and only by vectors: by elements copying costs too much."""
 _128X64, _64X64, _32X64 = _Tile(128, 64, 2, 2), _Tile(64, 64, 2, 1), _Tile(32, 64, 1, 1)
 _128X32, _128X16 = _Tile(128, 32, 2, 1), _Tile(128, 16, 1, 1)
+_INSTRUCTIONS_PER_CYCLE = 100
+"""Of the threads of a multiprocessor that issues 128 at most: then two thirds of its cycles multiply in 128x64."""
 
 
 def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -61,11 +84,13 @@ def conv2d_forward(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> It
     direct = _direct("conv2d_forward", spec.macros(), "TUNE_FILTERS", filters, rows * spec.k // filters, summation)
 
     def tiled() -> Iterator[Plan]:
-        for tile, depth, vector in _tiles(spec, _by_columns(spec.k, spec.p * spec.q, spec.dtype), alignment):
-            grid = ceil_div(rows, tile.rows) * ceil_div(spec.k, tile.columns)
-            yield _implicit_gemm("conv2d_forward", spec.macros(), tile, depth, vector, grid, summation)
+        work = _work(spec, spec.p * spec.q, spec.k, 1, terms, spec.p * spec.q * spec.k)
+        yield from _tiled(
+            "conv2d_forward", spec, limits, alignment, spec.macros(), work, summation, may_split=worthwhile
+        )
 
-    general = _in_order(direct, tiled(), spec, worthwhile=spec.k >= 8 and terms >= 8)
+    worthwhile = spec.k >= 8 and terms >= 8
+    general = _in_order(direct, tiled(), spec, worthwhile=worthwhile)
     few_channels = conv2d_few_channels.forward(spec, alignment, summation)
     depthwise = conv2d_depthwise.forward(spec, alignment, summation)
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
@@ -83,12 +108,17 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
     pixels_of_phase = ceil_div(spec.h, spec.stride[0]) * ceil_div(spec.w, spec.stride[1])
 
     def tiled() -> Iterator[Plan]:
-        for tile, depth, vector in _tiles(spec, _by_columns(spec.c, pixels_of_phase, spec.dtype), alignment):
-            grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * phases * ceil_div(spec.c, tile.columns)
-            yield _implicit_gemm("conv2d_backward_input", macros, tile, depth, vector, grid, summation)
+        terms, outputs = most_taps(spec) * spec.k, spec.h * spec.w * spec.c
+        work = _work(spec, pixels_of_phase, spec.c, phases, terms, outputs)
+        yield from _tiled(
+            "conv2d_backward_input", spec, limits, alignment, macros, work, summation, may_split=worthwhile
+        )
 
-    general = _in_order(direct, tiled(), spec, worthwhile=spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases)
-    on_cuda_cores = chain(conv2d_depthwise.backward_input(spec, alignment, summation, macros), general)
+    worthwhile = spec.c >= 8 and spec.k * spec.r * spec.s >= 8 * phases
+    general = _in_order(direct, tiled(), spec, worthwhile=worthwhile)
+    few_channels = conv2d_few_channels.backward_input(spec, macros, alignment)
+    depthwise = conv2d_depthwise.backward_input(spec, alignment, summation, macros)
+    on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
     on_tensor_cores = tensor_core.backward_input(spec, limits, macros, alignment, phases, pixels_of_phase)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
@@ -97,7 +127,8 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
     """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
     filter_size = spec.r * spec.s * spec.c // spec.groups
     weights = spec.k * filter_size
-    chunk = _chunk(weights)
+    tiles = _by_rows(spec.k // spec.groups, spec.dtype)
+    chunk = _chunk(spec, tiles)
     slices = 8 if weights < _SMALL_WEIGHT else 1
     summation = f"{spec.acc_dtype} multiply-adds in the order {order_of_chunks(chunk, slices)}"
     chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
@@ -110,17 +141,20 @@ def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: in
 
     direct = _direct("conv2d_backward_weight", macros, None, 1, weights * chunks, summation)
 
+    def grid(tile: _Tile) -> int:
+        return chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
+
     def tiled() -> Iterator[Plan]:
-        wide = (_128X64, _64X64) if spec.k > 64 and spec.dtype != "float64" else (_64X64, _32X64)
-        for tile, depth, vector in _tiles(spec, wide if spec.k > 32 else (_32X64, _64X64), alignment):
-            grid = chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
-            yield in_two_stages(_implicit_gemm("conv2d_backward_weight", macros, tile, depth, vector, grid, summation))
+        ordered = sorted(tiles, key=lambda tile: ceil_div(grid(tile), limits.multiprocessors) * tile.instructions)
+        for tile, vector in _by_vectors(spec, ordered, tiles[0], alignment):
+            first = _implicit_gemm("conv2d_backward_weight", spec, macros, tile, vector, grid(tile), summation)
+            yield in_two_stages(first)
 
     general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
     few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
     depthwise = conv2d_depthwise.backward_weight(spec, alignment, _without_epilogue(spec))
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
-    on_tensor_cores = tensor_core.backward_weight(spec, _without_epilogue(spec), alignment)
+    on_tensor_cores = tensor_core.backward_weight(spec, limits, _without_epilogue(spec), alignment)
     yield from _by_precision(on_cuda_cores, on_tensor_cores, spec)
 
 
@@ -136,8 +170,12 @@ def _reuses_pixels(spec: Conv2dSpec) -> bool:
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:
     """Yield the implicit GEMM where it is legal and the direct Plan, first whichever is likely to be faster."""
-    extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
-    # The deepest tile looks up to 16 taps beyond the filter's end, and those coordinates must not wrap.
+    extents = [
+        (max(spec.h, spec.p * spec.stride[0]), spec.r, spec.dilation[0]),
+        (max(spec.w, spec.q * spec.stride[1]), spec.s, spec.dilation[1]),
+    ]
+    # The deepest tile looks up to 16 taps beyond the filter's end, and a row or an image beyond the last output. Those
+    # coordinates must not wrap.
     legal = spec.groups == 1 and all(
         size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST for size, taps, dilation in extents
     )
@@ -170,45 +208,115 @@ def _direct(
     )
 
 
+def _work(spec: Conv2dSpec, rows: int, columns: int, instances: int, terms: int, outputs: int) -> Work[_Tile]:
+    """Return `instances` products of so many rows for each image, columns and terms: the tiles, and their times."""
+    tiles = _by_columns(columns, rows, spec.dtype)
+
+    def blocks(tile: _Tile, batch: int) -> int:
+        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
+
+    def cycles(tile: _Tile) -> float:
+        return tile.instructions * _depth(spec) / _INSTRUCTIONS_PER_CYCLE
+
+    return Work(terms, _depth(spec), outputs, tiles, (_64X64,) if _64X64 in tiles else tiles, blocks, cycles)
+
+
+def _tiled(
+    operation: str,
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    alignment: int,
+    macros: Mapping[str, object],
+    work: Work[_Tile],
+    summation: str,
+    *,
+    may_split: bool,
+) -> Iterator[Plan]:
+    """Yield the Plans of the implicit GEMM, the quickest first; those of sums in chunks only with `may_split`."""
+
+    def whole() -> Iterator[Plan]:
+        times = {tile: work.time(tile, spec.n, work.units, limits.multiprocessors) for tile in work.whole}
+        for tile, vector in _by_vectors(spec, sorted(times, key=times.__getitem__), work.whole[0], alignment):
+            grid = work.blocks(tile, spec.n)
+            yield _implicit_gemm(operation, spec, {**macros, **WHOLE}, tile, vector, grid, summation)
+
+    def chunked(split: Split) -> Iterator[Plan]:
+        tiles = quickest(work, split, spec.n, limits.multiprocessors)
+        for tile, vector in _by_vectors(spec, tiles, None, alignment):
+            grid = work.blocks(tile, spec.n) * split.chunks
+            order = split.order(summation)
+            first = _implicit_gemm(
+                operation, spec, {**macros, **split.macros}, tile, vector, grid, order, "_split_depth"
+            )
+            yield summed(first, spec, split, alignment)
+
+    return in_order(split_of(work) if may_split else None, whole(), chunked)
+
+
 def _implicit_gemm(
-    operation: str, macros: Mapping[str, object], tile: _Tile, depth: int, vector: int, grid: int, summation: str
+    operation: str,
+    spec: Conv2dSpec,
+    macros: Mapping[str, object],
+    tile: _Tile,
+    vector: int,
+    grid: int,
+    summation: str,
+    part: str = "",
 ) -> Plan:
     tuned = {
         **macros,
         "TUNE_ROWS": tile.rows,
         "TUNE_COLUMNS": tile.columns,
-        "TUNE_DEPTH": depth,
+        "TUNE_DEPTH": _depth(spec),
         "TUNE_VECTOR": vector,
         "TUNE_ROW_SQUARES": tile.row_squares,
         "TUNE_COLUMN_SQUARES": tile.column_squares,
     }
-    entry = f"{operation}_implicit_gemm"
+    file = f"{operation}_implicit_gemm"
     launch = Launch.of(
-        f"{entry}.cu", entry, tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0
+        f"{file}.cu", f"{file}{part}", tuned, (grid,), (tile.threads,), alignment=_VECTOR_ALIGNMENT if vector > 1 else 0
     )
     variant = f"{tile.rows}x{tile.columns}" + ("_vector" if vector > 1 else "")
     return Plan("implicit_gemm", variant, (launch,), summation)
 
 
-def _tiles(spec: Conv2dSpec, tiles: tuple[_Tile, ...], alignment: int) -> Iterator[tuple[_Tile, int, int]]:
-    """Yield (tile, depth, elements per access), the vector accesses first where arrays and channels allow them."""
-    depth = 8 if spec.dtype == "float64" else 16
+def _depth(spec: Conv2dSpec) -> int:
+    """Return the depth of every tile."""
+    return 8 if spec.dtype == "float64" else 16
+
+
+def _by_vectors(
+    spec: Conv2dSpec, tiles: Sequence[_Tile], by_elements: _Tile | None, alignment: int
+) -> Iterator[tuple[_Tile, int]]:
+    """Yield (tile, elements per access): all by vectors where arrays and channels allow them, one then by elements."""
     if alignment >= _VECTOR_ALIGNMENT and (spec.c % _VECTOR == 0 or spec.k % _VECTOR == 0):
-        yield from ((tile, depth, _VECTOR) for tile in tiles)
-        yield tiles[0], depth, 1
+        yield from ((tile, _VECTOR) for tile in tiles)
+        if by_elements is not None:
+            yield by_elements, 1
     else:
-        yield from ((tile, depth, 1) for tile in tiles)
+        yield from ((tile, 1) for tile in tiles if tile not in _BY_VECTORS)
 
 
 def _by_columns(columns: int, rows_per_image: int, dtype: str) -> tuple[_Tile, ...]:
-    """Return tiles that waste little of a product with so many columns; large images prefer tall tiles."""
+    """Return tiles that waste little of a product with so many columns; large images may take tall tiles."""
     if columns <= 16:
         return (_128X16,)
     if columns <= 32:
         return (_128X32,)
     if dtype == "float64":
         return _64X64, _32X64
-    return (_128X64, _64X64) if rows_per_image >= 256 else (_64X64, _32X64)
+    wide = (_128X128,) if columns > 64 and dtype == "float32" else ()
+    return (_128X64, _64X64, _32X64, *wide) if rows_per_image >= 256 else (_64X64, _32X64, _128X64)
+
+
+def _by_rows(rows: int, dtype: str) -> tuple[_Tile, ...]:
+    """Return tiles that waste little of a product with so many rows."""
+    if rows <= 32:
+        return _32X64, _64X64
+    if dtype == "float64":
+        return _64X64, _32X64
+    tiles, wide = ((_128X64, _64X64), _128X128) if rows > 64 else ((_64X64, _32X64), _64X128)
+    return (*tiles, wide) if dtype == "float32" else tiles
 
 
 def _divisor(count: int) -> int:
@@ -216,12 +324,22 @@ def _divisor(count: int) -> int:
     return next(d for d in range(_MOST_SUMS_PER_THREAD, 0, -1) if count % d == 0)
 
 
-def _chunk(weights: int) -> int:
-    """Return the positions of a chunk: a power of two that grows with the weight, so that the workspace stays small."""
-    chunk = _LEAST_CHUNK
-    while chunk < _MOST_CHUNK and chunk * 32 < weights:
-        chunk *= 2
-    return chunk
+def _chunk(spec: Conv2dSpec, tiles: tuple[_Tile, ...]) -> int:
+    """Return the positions of a chunk: more chunks fill the multiprocessors, and are more sums to write and to add."""
+    filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
+    positions = _BATCH * spec.p * spec.q
+    sum_bytes = dtypes.numpy_dtype(spec.acc_dtype).itemsize
+
+    def cycles(tile: _Tile, chunk: int) -> float:
+        chunks = ceil_div(positions, chunk)
+        blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+        of_multiprocessor = max(ceil_div(blocks, _MULTIPROCESSORS), ceil_div(_BUSY_THREADS, tile.threads))
+        multiplying = of_multiprocessor * chunk * tile.instructions / _LANES
+        return multiplying + 2 * sum_bytes * chunks * spec.k * columns / _BYTES_PER_CYCLE
+
+    most = min(ceil_div(positions, _LEAST_CHUNK), 4 * _MULTIPROCESSORS)
+    lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
+    return min(sorted(lengths), key=lambda length: min(cycles(tile, length) for tile in tiles))
 
 
 def _without_epilogue(spec: Conv2dSpec) -> dict[str, object]:

@@ -16,7 +16,7 @@ from gpucnn.specs import Conv2dSpec
 
 __all__: list[str] = []  # no operations: plans/conv2d.py yields these plans among its own
 
-MOST_CHANNELS = 4
+MOST_CHANNELS, MOST_BACKWARD_CHANNELS = 4, 8
 _MOST_ROW_TAPS = 36
 """Taps of a filter's row, all channels, for which a thread keeps sums of four filters."""
 _MOST_SPAN = 4096
@@ -24,6 +24,12 @@ _MOST_SPAN = 4096
 _FILTER_BYTES = STATIC_SHARED_BYTES // 2
 _PIXELS, _FILTERS = 4, 8
 _COLUMNS, _BACKWARD_COLUMNS, _BACKWARD_POSITIONS = 32, 32, 64
+_FOUR = 4
+"""Filters that backward_input reads at a time."""
+_MOST_CELL_SUMS, _MOST_SEEN, _MOST_PLACES = 48, 16, 24
+"""Of a thread of backward_input: sums of a cell, outputs of a column and places that it brings to shared memory."""
+_MOST_FILTER_SLICES = 4
+_BATCH, _MULTIPROCESSORS = 64, 132
 _MOST_SLICES = 8
 _SLICE_BYTES = 20 * 1024
 
@@ -62,6 +68,62 @@ def forward(spec: Conv2dSpec, alignment: int, summation: str) -> Iterator[Plan]:
         }  # fmt: skip
         aligned = VECTOR_BYTES if vector > 1 else 0
         launch = Launch.of(f"{entry}.cu", entry, macros, (grid,), (threads,), alignment=aligned)
+        yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
+
+
+def backward_input(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
+    """Yield plans of the gradient of the input, where it has few channels and a tile fits.
+
+    Args:
+        macros: the Spec's, without its epilogue.
+    """
+    item, cell = _item(spec), spec.stride[0] * spec.stride[1] * spec.c
+    spans = _cells_span(spec, 0), _cells_span(spec, 1)
+    if spec.groups > 1 or spec.c > MOST_BACKWARD_CHANNELS or cell * item > _MOST_CELL_SUMS * 4:
+        return
+    down, across = ceil_div(spec.h, spec.stride[0]), ceil_div(spec.w, spec.stride[1])
+    fours = ceil_div(spec.k, _FOUR)
+    slices = ceil_div(fours, ceil_div(fours, _MOST_FILTER_SLICES))
+    cells = 8 if cell * item <= 8 else 4 if cell * item <= 48 else 2 if cell * item <= 96 else 1
+    cells = ceil_div(down, ceil_div(down, cells))
+    columns = ceil_div(across, ceil_div(across, _COLUMNS))
+    lines = max(min(ceil_div(down, cells), BLOCK // (columns * slices)), 1)
+    while lines > 1 and _BATCH * ceil_div(down, cells * lines) * ceil_div(across, columns) < _MULTIPROCESSORS * 3 // 4:
+        lines = ceil_div(lines, 2)
+
+    def places() -> int:
+        return (cells * lines + spans[0] - 1) * (columns + spans[1] - 1)
+
+    def shared_bytes() -> int:
+        outputs = slices * (ceil_div(places(), 8) * 8 + 8 // slices) * _FOUR
+        return (max(outputs, cell * threads()) + slices * _FOUR * spec.r * spec.s * spec.c) * item
+
+    def threads() -> int:
+        return ceil_div(columns * lines * slices, WARP) * WARP
+
+    while shared_bytes() > STATIC_SHARED_BYTES:
+        if lines > 1:
+            lines = ceil_div(lines, 2)
+        elif columns > 1:
+            columns = ceil_div(columns, 2)
+        elif cells > 1:
+            cells -= 1
+        else:
+            return
+    if cells + spans[0] - 1 > _MOST_SEEN or ceil_div(places(), threads() // slices) > _MOST_PLACES:
+        return
+    lines = ceil_div(ceil_div(down, cells), ceil_div(down, cells * lines))
+    grid = max(spec.n * ceil_div(down, cells * lines) * ceil_div(across, columns), 1)
+    entry = "conv2d_backward_input_few_channels"
+    order = f"in {slices} slices of the filters by fours, each in the order k // 4, s, r, k; then the slices in order"
+    summation = f"{spec.acc_dtype} multiply-adds {order}"
+    for vector in (4, 1) if alignment >= VECTOR_BYTES and (spec.k % 4 == 0 or spec.w * spec.c % 4 == 0) else (1,):
+        tuned = {
+            **macros, "TUNE_CELLS": cells, "TUNE_LINES": lines, "TUNE_COLUMNS": columns, "TUNE_SLICES": slices,
+            "TUNE_VECTOR": vector, "TUNE_THREADS": threads(),
+        }  # fmt: skip
+        aligned = VECTOR_BYTES if vector > 1 else 0
+        launch = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads(),), alignment=aligned)
         yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
 
 
@@ -124,6 +186,12 @@ def _span(spec: Conv2dSpec, axis: int) -> int:
     """Pixels from a window's first to its last."""
     taps = (spec.r, spec.s)[axis]
     return (taps - 1) * spec.dilation[axis] + 1
+
+
+def _cells_span(spec: Conv2dSpec, axis: int) -> int:
+    """Outputs along an axis that a cell of stride x stride pixels meets."""
+    stride, pad = spec.stride[axis], spec.pads[2 * axis]
+    return (stride - 1 + pad) // stride - ceil_div(pad - _span(spec, axis) + 1, stride) + 1
 
 
 def _line(spec: Conv2dSpec, columns: int) -> int:

@@ -8,8 +8,9 @@ so. `tensor_core_3xtf32` keeps float32's accuracy by three products of split ope
 float32 Spec and the default of none: that waits for a measurement on a GPU of its error against float64 and its time.
 
 Tiles come in the order of the time that `_time_of_slice` and the rounds of blocks over the multiprocessors predict for
-a batch of 64, whatever the batch. So do the chunks of the gradient of the weight, for 132 multiprocessors: their number
-decides the bits, and is the Spec's alone.
+the batch and the device: all give the same bits. The chunks of the gradient of the weight are chosen so for a batch of
+64 and 132 multiprocessors, whatever there is: their number decides the bits, and is the Spec's alone. No GPU has
+measured any of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import replace
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.plan import Plan, ceil_div
 from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
 from gpucnn.specs import Conv2dSpec
@@ -40,7 +42,12 @@ _128X32, _32X128 = Tile(128, 32, 32, 32, 64, 4), Tile(32, 128, 32, 32, 64, 4)
 _BATCH, _MULTIPROCESSORS = 64, 132
 _REACH = 100
 """A tile so wide (rows * columns / (rows + columns)) multiplies as long as it copies from L2, where an H100's mma.sync
-reaches two thirds of the tensor cores' rate and L2 brings a multiprocessor about 26 bytes a cycle."""
+reaches two thirds of the tensor cores' rate and L2 brings a multiprocessor about 26 bytes a cycle. To a few blocks L2
+brings more, and they follow the same order: of tiles that are all in one round the smallest copies least."""
+_SLICE_BYTES, _UNIT_BYTES = 32, 128
+"""Of the depth: one mma, and a multiple of every tile's."""
+_TIME_OF_CYCLE = 85
+"""What `_time_of_slice` counts in a cycle: two thirds of 2,048 multiply-adds of 16 bits, 16 for each sum."""
 _LEAST_CHUNK, _CHUNK_STEP = 256, 64
 _SMALL_WEIGHT = 2**18
 """Above it one thread per weight fills a device."""
@@ -49,11 +56,10 @@ _SMALL_WEIGHT = 2**18
 def forward(spec: Conv2dSpec, limits: DeviceLimits, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
     """Yield Plans of the convolution with its bias and activation."""
     if _legal(spec, alignment, spec.c // spec.groups):
-        filters, positions = spec.k // spec.groups, spec.p * spec.q
+        rows, filters, terms = spec.p * spec.q, spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
         for product in products(spec):
-            for tile in _by_columns(filters, positions, spec.groups, product, limits):
-                grid = ceil_div(spec.n * positions, tile.rows) * spec.groups * ceil_div(filters, tile.columns)
-                yield _plan("conv2d_forward", spec, macros, product, tile, grid, "r, s, c")
+            work = _work(spec, product, rows, filters, spec.groups, terms, rows * spec.k)
+            yield from _plans_of("conv2d_forward", spec, limits, macros, alignment, product, work, "r, s, c")
 
 
 def backward_input(
@@ -67,21 +73,22 @@ def backward_input(
     """Yield Plans of the gradient of the input; `pixels_of_phase` are those of one image."""
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
     if _legal(spec, alignment, channels, filters):
+        instances, terms, outputs = phases * spec.groups, most_taps(spec) * filters, spec.h * spec.w * spec.c
         for product in products(spec):
-            for tile in _by_columns(channels, pixels_of_phase, phases * spec.groups, product, limits):
-                products_of_tile = phases * spec.groups * ceil_div(channels, tile.columns)
-                grid = ceil_div(spec.n * pixels_of_phase, tile.rows) * products_of_tile
-                yield _plan("conv2d_backward_input", spec, macros, product, tile, grid, "r, s, k")
+            work = _work(spec, product, pixels_of_phase, channels, instances, terms, outputs)
+            yield from _plans_of("conv2d_backward_input", spec, limits, macros, alignment, product, work, "r, s, k")
 
 
-def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
+def backward_weight(
+    spec: Conv2dSpec, limits: DeviceLimits, macros: Mapping[str, object], alignment: int
+) -> Iterator[Plan]:
     """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
     if not _legal(spec, alignment, channels, filters):
         return
     columns, weights = spec.r * spec.s * channels, spec.k * spec.r * spec.s * channels
     for product in products(spec):
-        chunk, tiles = _chunk(spec, product, _by_rows(filters, columns, product))
+        chunk, tiles = _chunk(spec, limits, product, _by_rows(filters, columns, product))
         chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
         slices = 8 if weights < _SMALL_WEIGHT else 1
         adding = sum_launch(spec, {"TUNE_CHUNK": chunk}, 256 // slices, slices)
@@ -114,18 +121,57 @@ def _time_of_slice(tile: Tile, product: Product) -> int:
     return max(multiplications, _REACH * (tile.rows + tile.columns))
 
 
-def _by_columns(columns: int, rows_of_image: int, instances: int, product: Product, limits: DeviceLimits) -> list[Tile]:
-    """Return tiles for `instances` products of so many columns, the fastest first."""
-    if columns <= _128X32.columns:
-        return [_128X32]
+def _work(
+    spec: Conv2dSpec, product: Product, rows: int, columns: int, instances: int, terms: int, outputs: int
+) -> Work[Tile]:
+    """Return `instances` products of so many rows for each image, columns and terms: the tiles, and their times.
+
+    Bound by copies, 64x64 takes 12,800 for a slice, 128x64 19,200, 128x128 25,600, 256x128 38,400. A 3x3 convolution
+    of 256 to 256 channels over 14x14 pixels fills 16 multiprocessors with one image in 64x64 and 2 in 256x128, which
+    takes 3 times as long; 64 images are 98 blocks in 256x128 and 784, 6 rounds, in 64x64, twice as long.
+    """
     # Split operands and the sums of their groups take the registers of larger parts.
-    large = () if product.split else (_256X64,) if columns <= _256X64.columns else (_128X128, _256X128)
+    if columns <= _128X32.columns:
+        whole: tuple[Tile, ...] = (_128X32,)
+        chunked = whole
+    elif product.split or columns <= _256X64.columns:
+        whole, chunked = (*(() if product.split else (_256X64,)), _128X64, _64X64), (_128X64, _64X64)
+    else:
+        whole, chunked = (_128X128, _256X128, _128X64, _64X64), (_128X128, _64X64)
 
-    def time(tile: Tile) -> int:
-        blocks = instances * ceil_div(_BATCH * rows_of_image, tile.rows) * ceil_div(columns, tile.columns)
-        return ceil_div(blocks, limits.multiprocessors) * _time_of_slice(tile, product)
+    def blocks(tile: Tile, batch: int) -> int:
+        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
 
-    return sorted((*large, _128X64, _64X64), key=time)
+    def cycles(tile: Tile) -> float:
+        return _UNIT_BYTES // _SLICE_BYTES * _time_of_slice(tile, product) / _TIME_OF_CYCLE
+
+    unit = _UNIT_BYTES // dtypes.numpy_dtype(spec.dtype).itemsize
+    return Work(terms, unit, outputs, whole, chunked, blocks, cycles)
+
+
+def _plans_of(
+    operation: str,
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    macros: Mapping[str, object],
+    alignment: int,
+    product: Product,
+    work: Work[Tile],
+    order: str,
+) -> Iterator[Plan]:
+    """Yield the Plans of a product, those of whole sums or those of chunks first; of each the fastest tile first."""
+
+    def whole() -> Iterator[Plan]:
+        for tile in sorted(work.whole, key=lambda tile: work.time(tile, spec.n, work.units, limits.multiprocessors)):
+            yield _plan(operation, spec, {**macros, **WHOLE}, product, tile, work.blocks(tile, spec.n), order)
+
+    def chunked(split: Split) -> Iterator[Plan]:
+        for tile in quickest(work, split, spec.n, limits.multiprocessors):
+            grid, cut = work.blocks(tile, spec.n) * split.chunks, {**macros, **split.macros}
+            first = _plan(operation, spec, cut, product, tile, grid, split.order(order), "_split_depth")
+            yield summed(first, spec, split, alignment)
+
+    return in_order(split_of(work), whole(), chunked)
 
 
 def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
@@ -137,27 +183,27 @@ def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
     return (_128X64, _64X64) if product.split or columns <= _128X64.columns else (_128X128, _128X64, _64X64)
 
 
-def _chunk(spec: Conv2dSpec, product: Product, tiles: tuple[Tile, ...]) -> tuple[int, list[Tile]]:
+def _chunk(spec: Conv2dSpec, limits: DeviceLimits, product: Product, tiles: tuple[Tile, ...]) -> tuple[int, list[Tile]]:
     """Return the positions of a chunk, and the tiles, the fastest first.
 
     More chunks fill the multiprocessors, two blocks each, and are more sums to write and to add.
     """
     filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
-    positions = _BATCH * spec.p * spec.q
 
-    def time(tile: Tile, chunk: int) -> int:
-        chunks = ceil_div(positions, chunk)
+    def time(tile: Tile, chunk: int, batch: int, multiprocessors: int) -> int:
+        chunks = ceil_div(batch * spec.p * spec.q, chunk)
         blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
         rounds, slices = (
-            max(ceil_div(blocks, _MULTIPROCESSORS), 2),
-            chunk * dtypes.numpy_dtype(spec.dtype).itemsize // 32,
+            max(ceil_div(blocks, multiprocessors), 2),
+            chunk * dtypes.numpy_dtype(spec.dtype).itemsize // _SLICE_BYTES,
         )
         return rounds * slices * _time_of_slice(tile, product) + chunks * spec.k * columns // 5
 
+    positions = _BATCH * spec.p * spec.q
     most = min(ceil_div(positions, _LEAST_CHUNK), 2 * _MULTIPROCESSORS)
     lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
-    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length) for tile in tiles))
-    return chunk, sorted(tiles, key=lambda tile: time(tile, chunk))
+    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length, _BATCH, _MULTIPROCESSORS) for tile in tiles))
+    return chunk, sorted(tiles, key=lambda tile: time(tile, chunk, spec.n, limits.multiprocessors))
 
 
 def _plan(
@@ -168,8 +214,9 @@ def _plan(
     tile: Tile,
     grid: int,
     order: str,
+    part: str = "",
 ) -> Plan:
-    entry = f"{operation}_tensor_core"
-    launches = (launch(f"{entry}.cu", entry, spec.dtype, macros, product, tile, grid),)
+    file = f"{operation}_tensor_core"
+    launches = (launch(f"{file}.cu", f"{file}{part}", spec.dtype, macros, product, tile, grid),)
     summation = f"{product.summation}, in the order {order}"
     return Plan(product.algorithm, tile.name, launches, summation, requires=CAPABILITY)

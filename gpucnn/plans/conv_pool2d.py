@@ -23,6 +23,10 @@ _FILTER_BYTES = STATIC_SHARED_BYTES // 2
 _MOST_POSITIONS, _MOST_COLUMNS = 256, 32
 _FEW_THREADS = 96
 """Threads of a block below which sharing its work among more of them comes first."""
+_MOST_ITEMS = 4 * BLOCK
+"""Of a forward block, each a thread's outputs at a time: so few that small batches still make many blocks."""
+_ADDERS = 32
+"""Threads that share the chunks of one sum of the weight's gradient: each then waits for memory once or twice."""
 _MOST_TAPS, _MOST_LANES, _MOST_SLICES, _MOST_IMAGES = 32, 128, 32, 8
 """Of the weight's gradient: a thread's sums, threads side by side, their groups in a block, images of a chunk."""
 _SMALL_WEIGHT = 4096
@@ -77,6 +81,8 @@ def conv_pool2d_forward(spec: ConvPool2dSpec, limits: DeviceLimits, alignment: i
         bytes_of_group = filters * bytes_of_filter
         groups = min(ceil_div(spec.k, filters), _FILTER_BYTES // bytes_of_group)
         tile = _Tile.of(spec, groups * bytes_of_group, 0)
+        most_groups = max(min(groups, _MOST_ITEMS // (tile.rows * tile.columns)), 1)
+        groups = ceil_div(groups, ceil_div(groups, most_groups))
         items = tile.rows * tile.columns * groups
         threads = min(ceil_div(items, WARP) * WARP, BLOCK)
         grid = spec.n * tile.count(spec) * ceil_div(spec.k, filters * groups)
@@ -167,13 +173,13 @@ def conv_pool2d_backward_weight(spec: ConvPool2dSpec, limits: DeviceLimits, alig
         "TUNE_TAP_ROWS": tap_rows, "TUNE_CHANNELS": channels,
     }  # fmt: skip
     first = Launch.of(f"{entry}.cu", entry, macros, (chunks * ceil_div(spec.k, filters),), (lanes * slices,))
-    adders, sums = 8, weights + spec.k
+    sums = weights + spec.k
     entry = "conv_pool2d_backward_weight_sum"
-    adding = {**shared, "TUNE_SLICES": adders, "TUNE_LANES": WARP}
-    second = Launch.of(f"{entry}.cu", entry, adding, (ceil_div(sums, WARP),), (WARP, adders))
+    adding = {**shared, "TUNE_SLICES": _ADDERS, "TUNE_LANES": WARP}
+    second = Launch.of(f"{entry}.cu", entry, adding, (ceil_div(sums, WARP),), (WARP, _ADDERS))
     summation = (
         f"{spec.acc_dtype} multiply-adds over chunks of {images} images, tiles of {tile.rows} x {tile.columns} outputs "
-        f"in {slices} slices; chunks i, i + {adders}, ... added in order for each i < {adders}, then these in order"
+        f"in {slices} slices; chunks i, i + {_ADDERS}, ... added in order for each i < {_ADDERS}, then these in order"
     )
     yield Plan("direct", "", (first, second), summation, chunks * sums * item)
 

@@ -1,8 +1,9 @@
 """Plans of matrix products: kernels/gemm.cu, and kernels/matmul_tensor_core.cu by plans/gemm_tensor_core.py.
 
 Which bits come out is decided by the algorithm alone: `direct` adds all K terms in order, `split_k` adds chunks of
-CHUNK terms and then the chunks in order. Tiles change nothing, so they follow the sizes and the device freely. The
-algorithm follows a rule of the sizes, `sums_in_chunks`:
+CHUNK terms and then the chunks in order. Tiles change nothing, so they follow the sizes and the device freely: blocks
+of few sums where blocks of many would leave multiprocessors idle. The algorithm follows a rule of the sizes,
+`sums_in_chunks`:
 
 - a not transposed: rows of a are rows of the result, and a layer's batch is M. The rule must not look at M, so that a
   row's bits are the same in every batch.
@@ -29,18 +30,17 @@ __all__ = ["matmul_forward"]
 
 FILE = "gemm.cu"
 CHUNK = 256
-TILE_K = 16
-"""The same in every tile: as many zeros then fill the last k-step, and even the sign of a sum that is zero agrees."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns of the result that a block owns, and that a thread owns."""
+    """Rows and columns of the result that a block owns, and that a thread owns; terms in shared memory at a time."""
 
     m: int
     n: int
     thread_m: int
     thread_n: int
+    k: int
 
     @property
     def threads(self) -> int:
@@ -50,18 +50,26 @@ class Tile:
     @property
     def name(self) -> str:
         """`MxNxK` of the block."""
-        return f"{self.m}x{self.n}x{TILE_K}"
+        return f"{self.m}x{self.n}x{self.k}"
 
     def cover(self, m: int, n: int) -> int:
         """Return how many tiles cover an (m, n) result; 1 for an empty one."""
         return max(ceil_div(m, self.m) * ceil_div(n, self.n), 1)
 
+    def macros(self, chunk: int) -> dict[str, object]:
+        """Return the macros of kernels/gemm_tile.cuh; `chunk` is 0, or the terms that a block of a split sum adds."""
+        return {
+            "TUNE_TILE_M": self.m, "TUNE_TILE_N": self.n, "TUNE_TILE_K": self.k,
+            "TUNE_THREAD_M": self.thread_m, "TUNE_THREAD_N": self.thread_n, "TUNE_CHUNK": chunk,
+        }  # fmt: skip
 
-LARGE = Tile(128, 128, 8, 8)
-MEDIUM = Tile(64, 64, 4, 4)
-SMALL = Tile(32, 32, 2, 2)
-NARROW = Tile(64, 16, 4, 1)
-FLAT = Tile(16, 64, 1, 4)
+
+LARGE = Tile(128, 128, 8, 8, 16)
+MEDIUM = Tile(64, 64, 4, 4, 16)
+SMALL = Tile(32, 32, 4, 2, 32)
+LEAST = Tile(16, 16, 2, 2, 64)
+NARROW = Tile(64, 16, 4, 2, 32)
+"""The fewer sums a block has, the more terms it loads at a time: it has fewer warps to wait in turns for memory."""
 
 
 def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
@@ -69,9 +77,8 @@ def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> It
 
     Chunks give enough blocks to fill a device with small tiles, so split_k has no others.
     """
-    tiles = _tiles(spec, limits)
-    direct = [_direct(spec, tile) for tile in tiles]
-    split = [_split_k(spec, tile) for tile in tiles if tile in (SMALL, NARROW, FLAT)]
+    direct = [_direct(spec, tile) for tile in _tiles(spec, limits)]
+    split = [_split_k(spec, tile) for tile in _tiles(spec, limits, _chunks(spec)) if tile in (SMALL, LEAST, NARROW)]
     chunked_first = sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a)
     on_cuda_cores = split + direct if chunked_first else direct + split
     on_tensor_cores = gemm_tensor_core.matmul(spec, limits, alignment, CHUNK, split[0].launches[1], chunked_first)
@@ -90,38 +97,31 @@ def sums_in_chunks(m: int, n: int, k: int, transpose_a: bool) -> bool:
     return k >= 2 * CHUNK and n <= 32
 
 
-def _tiles(spec: MatmulSpec, limits: DeviceLimits) -> list[Tile]:
-    """Return all tiles, first the largest that wastes little and gives every multiprocessor work.
+def _chunks(spec: MatmulSpec) -> int:
+    return max(ceil_div(spec.k, CHUNK), 1)
 
-    The flat one is best for few rows only where these are no batch: a last small batch should find its module compiled.
-    """
+
+def _tiles(spec: MatmulSpec, limits: DeviceLimits, chunks: int = 1) -> list[Tile]:
+    """Return all tiles, first the largest that wastes little and gives every multiprocessor work."""
     usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
-    if spec.n <= NARROW.n:
-        best = NARROW
-    elif spec.transpose_a and spec.m <= FLAT.m:
-        best = FLAT
-    else:
-        best = next((tile for tile in usual if tile.cover(spec.m, spec.n) >= limits.multiprocessors), SMALL)
-    return [best, *(tile for tile in (*reversed(usual), NARROW, FLAT) if tile is not best)]
-
-
-def _macros(spec: MatmulSpec, tile: Tile, chunk: int) -> dict[str, object]:
-    return {
-        **spec.macros(),
-        "TUNE_TILE_M": tile.m, "TUNE_TILE_N": tile.n, "TUNE_TILE_K": TILE_K,
-        "TUNE_THREAD_M": tile.thread_m, "TUNE_THREAD_N": tile.thread_n, "TUNE_CHUNK": chunk,
-    }  # fmt: skip
+    fitting = [NARROW] if spec.n <= NARROW.n else usual
+    best = next((tile for tile in fitting if tile.cover(spec.m, spec.n) * chunks >= limits.multiprocessors), LEAST)
+    return [best, *(tile for tile in (LEAST, *reversed(usual), NARROW) if tile is not best)]
 
 
 def _direct(spec: MatmulSpec, tile: Tile) -> Plan:
     launch = Launch.of(
-        FILE, "matmul_forward_direct", _macros(spec, tile, 0), (tile.cover(spec.m, spec.n),), (tile.threads,)
+        FILE,
+        "matmul_forward_direct",
+        {**spec.macros(), **tile.macros(0)},
+        (tile.cover(spec.m, spec.n),),
+        (tile.threads,),
     )
     return Plan("direct", tile.name, (launch,), f"{spec.acc_dtype} multiply-adds in the order k")
 
 
 def _split_k(spec: MatmulSpec, tile: Tile) -> Plan:
-    macros, chunks, elements = _macros(spec, tile, CHUNK), max(ceil_div(spec.k, CHUNK), 1), spec.m * spec.n
+    macros, chunks, elements = {**spec.macros(), **tile.macros(CHUNK)}, _chunks(spec), spec.m * spec.n
     launches = (
         Launch.of(FILE, "matmul_forward_split_k", macros, (tile.cover(spec.m, spec.n) * chunks,), (tile.threads,)),
         Launch.of(FILE, "matmul_forward_split_k_sum", macros, (max(ceil_div(elements, BLOCK), 1),), (BLOCK,)),

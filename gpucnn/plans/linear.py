@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
-from gpucnn.plans.gemm import CHUNK, LARGE, MEDIUM, NARROW, SMALL, TILE_K, Tile, sums_in_chunks
+from gpucnn.plans.gemm import CHUNK, LARGE, LEAST, MEDIUM, SMALL, Tile, sums_in_chunks
 from gpucnn.plans.geometry import BLOCK
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.plans.tensor_core import CAPABILITY, vector
@@ -29,12 +29,11 @@ LARGE_WEIGHT = 2**16
 
 def linear_backward_operands(spec: LinearSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
     """Yield the plans of the gradients wanted: every tile of the algorithm that the rule names, then of the other."""
-    tiles = _tiles(spec, limits)
-    direct = [_direct(spec, tile) for tile in tiles]
+    direct = [_direct(spec, tile) for tile in _tiles(spec, limits)]
     if not spec.of_weight:
         yield from direct
         return
-    split = [_split_rows(spec, tile) for tile in tiles if tile in (SMALL, NARROW)]
+    split = [_split_rows(spec, tile) for tile in _tiles(spec, limits, _chunks(spec)) if tile in (SMALL, LEAST)]
     yield from split + direct if sums_in_chunks(spec.units, spec.features, spec.rows, True) else direct + split
 
 
@@ -56,22 +55,15 @@ def _blocks(spec: LinearSpec, tile: Tile, chunks: int = 1) -> int:
     return of_input + (tile.cover(spec.units, spec.features + 1) * chunks if spec.of_weight else 0)
 
 
-def _tiles(spec: LinearSpec, limits: DeviceLimits) -> list[Tile]:
+def _chunks(spec: LinearSpec) -> int:
+    return max(ceil_div(spec.rows, CHUNK), 1)
+
+
+def _tiles(spec: LinearSpec, limits: DeviceLimits, chunks: int = 1) -> list[Tile]:
     """Return all tiles, first the largest that gives every multiprocessor work."""
     usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
-    if spec.features < NARROW.n:
-        best = NARROW
-    else:
-        best = next((tile for tile in usual if _blocks(spec, tile) >= limits.multiprocessors), SMALL)
-    return [best, *(tile for tile in (*reversed(usual), NARROW) if tile is not best)]
-
-
-def _macros(spec: LinearSpec, tile: Tile, chunk: int) -> dict[str, object]:
-    return {
-        **spec.macros(),
-        "TUNE_TILE_M": tile.m, "TUNE_TILE_N": tile.n, "TUNE_TILE_K": TILE_K,
-        "TUNE_THREAD_M": tile.thread_m, "TUNE_THREAD_N": tile.thread_n, "TUNE_CHUNK": chunk,
-    }  # fmt: skip
+    best = next((tile for tile in usual if _blocks(spec, tile, chunks) >= limits.multiprocessors), LEAST)
+    return [best, *(tile for tile in (LEAST, *reversed(usual)) if tile is not best)]
 
 
 def _what(spec: LinearSpec) -> str:
@@ -81,12 +73,12 @@ def _what(spec: LinearSpec) -> str:
 def _direct(spec: LinearSpec, tile: Tile) -> Plan:
     blocks = _blocks(spec, tile)
     entry = f"linear_backward_{_what(spec)}_direct"
-    launch = Launch.of(FILE, entry, _macros(spec, tile, 0), (blocks,), (tile.threads,))
+    launch = Launch.of(FILE, entry, {**spec.macros(), **tile.macros(0)}, (blocks,), (tile.threads,))
     return Plan("direct", tile.name, (launch,), f"{spec.acc_dtype} multiply-adds in order")
 
 
 def _split_rows(spec: LinearSpec, tile: Tile) -> Plan:
-    macros, chunks = _macros(spec, tile, CHUNK), max(ceil_div(spec.rows, CHUNK), 1)
+    macros, chunks = {**spec.macros(), **tile.macros(CHUNK)}, _chunks(spec)
     blocks = _blocks(spec, tile, chunks)
     elements = spec.units * (spec.features + 1)
     launches = (

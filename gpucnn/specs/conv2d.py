@@ -138,12 +138,13 @@ class Conv2dSpec(base.Spec):
         }  # fmt: skip
 
     def terms(self, operation: str) -> int:
-        """Return the length of the longest sum of "conv2d_forward", "conv2d_backward_input", "…_weight" or "…_bias"."""
+        """Return the length of the longest sum of "conv2d_forward", "conv2d_backward_input", "…_weight" and so on."""
         return {
             "conv2d_forward": self.r * self.s * self.c // self.groups,
             "conv2d_backward_input": self.r * self.s * self.k // self.groups,
             "conv2d_backward_weight": self.n * self.p * self.q,
             "conv2d_backward_bias": self.n * self.p * self.q,
+            "conv2d_backward_operands": max(self.n * self.p * self.q, self.r * self.s * self.k // self.groups),
         }[operation]
 
     @property

@@ -57,8 +57,9 @@ class LinearSpec(base.Spec):
         return replace(self, rows=0)
 
     def sizes(self) -> Mapping[str, object]:
-        """Return the SPEC_* macros: the activation."""
-        return base.epilogue_macros(False, self.activation, self.slope, self.acc_dtype)
+        """Return the SPEC_* macros: which gradients, so that nothing else is compiled, and the activation."""
+        wanted = {"SPEC_OF_INPUT": self.of_input, "SPEC_OF_WEIGHT": self.of_weight}
+        return {**wanted, **base.epilogue_macros(False, self.activation, self.slope, self.acc_dtype)}
 
     def terms(self, operation: str) -> int:
         """Return the length of the longest sum: units for dx, rows for dw and db."""
@@ -79,8 +80,8 @@ class LinearSpec(base.Spec):
         return elements * dtypes.numpy_dtype(self.dtype).itemsize
 
 
-MOST_CLASSES, MOST_FEATURES, MOST_LOGITS = 32, 256, 4096
-"""Of a last layer that one block computes together with its loss: beyond them two launches take less time."""
+MOST_CLASSES, MOST_FEATURES = 32, 511
+"""Of a last layer that is computed together with its loss."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,14 @@ class LinearCrossEntropySpec(base.Spec):
 
     @staticmethod
     def worthwhile(product: MatmulSpec) -> bool:
-        """Say whether a layer is so small that its product and its loss belong in one launch."""
-        lanes = 1 << (product.n - 1).bit_length()
-        small = product.n <= MOST_CLASSES and product.k <= MOST_FEATURES and product.m * lanes <= MOST_LOGITS
+        """Say whether a layer's product and its loss belong together, which saves a launch and reading the logits.
+
+        The product by itself would be a launch, and its loss one or two, so that together they take one less whatever
+        the rows. A block adds a logit's terms one after the other, about 5 cycles each. From 512 features on gemm.cu
+        adds chunks of 256 side by side, which saves more than the 3500 cycles that a launch costs, and in an order
+        that a layer's bits should not leave when its loss is wanted. This is arithmetic: no GPU has measured it.
+        """
+        small = product.n <= MOST_CLASSES and product.k <= MOST_FEATURES
         return small and product.m > 0 and product.activation == "linear" and product.precision == "float32"
 
     def batchless(self) -> LinearCrossEntropySpec:
@@ -120,3 +126,14 @@ class LinearCrossEntropySpec(base.Spec):
     def terms(self, operation: str) -> int:
         """Return the length of the longest sums, one after the other, with room for the exponential's rounding."""
         return self.features + self.classes + self.rows + 16
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of the product."""
+        return 2 * self.rows * self.classes * self.features
+
+    @property
+    def bytes(self) -> int:
+        """Compulsory traffic: x and the weight, the logits and their gradient, once each."""
+        elements = (self.rows + self.classes) * self.features + 2 * self.rows * self.classes
+        return elements * dtypes.numpy_dtype(self.dtype).itemsize

@@ -145,3 +145,15 @@ def test_an_algorithm_asked_for_is_bound_beside_the_default(backend: KernelBacke
     for algorithm in (None, "direct", None, "direct", "implicit_gemm"):
         backend.conv2d_forward(x, weight, None, spec, algorithm=algorithm)
     assert len(binds) == 3
+
+
+def test_a_last_smaller_batch_takes_the_full_one_s_plan_and_a_larger_one_its_own(backend: KernelBackend) -> None:
+    def convolve(n: int) -> str:
+        spec = Conv2dSpec.of((n, 14, 14, 256), (256, 3, 3, 256), "bfloat16", padding=1)
+        x, weight = (backend.empty(shape, "bfloat16") for shape in (spec.x_shape, spec.weight_shape))
+        backend.conv2d_forward(x, weight, None, spec)
+        return chosen(backend)
+
+    alone, full = "tensor_core/64x64", "tensor_core/256x128"
+    assert [convolve(n) for n in (1, 64, 36, 2, 1)] == [alone, full, full, full, alone]
+    assert len({choice.summation for choice in backend.launcher.choices()}) == 1

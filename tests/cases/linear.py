@@ -29,6 +29,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "ones_in_a_tile_of_their_own": (9, 7, 32),
     "tile_less_one": (31, 33, 31),
     "ten_classes": (33, 10, 84),
+    "fours": (76, 20, 44),
     "chunk_and_one": (257, 5, 9),
     "many_chunks": (1100, 3, 18),
     "large_tile_and_one": (129, 33, 130),
@@ -40,7 +41,7 @@ CASES: dict[str, Case] = {
     "weight_alone": partial(make, 35, 17, 40, activation="relu", wanted="weight"),
     "weight_alone_in_chunks": partial(make, 300, 6, 20, activation="relu", wanted="weight"),
 }
-SMALL = ("one_unit", "ones_in_a_tile_of_their_own", "chunk_and_one", "input_alone", "weight_alone_in_chunks")
+SMALL = ("one_unit", "fours", "ones_in_a_tile_of_their_own", "chunk_and_one", "input_alone", "weight_alone_in_chunks")
 """Cases for the check build."""
 
 
@@ -55,4 +56,6 @@ WITH_LOSS = {
     "a_warp": _classify(33, 32, 9, True),
     "many_turns": _classify(300, 17, 6, False),
     "two_classes": _classify(600, 2, 31, True),
+    "several_chunks": _classify(37, 10, 304, True),
+    "several_chunks_one_by_one": _classify(35, 3, 303, True),
 }

@@ -34,6 +34,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "dot": (1, 1, 517),
     "primes": (53, 47, 31),
     "tile": (64, 64, 16),
+    "fours": (36, 20, 92),
     "tile_and_one": (65, 33, 17),
     "tile_less_one": (127, 31, 15),
     "ten_classes": (33, 10, 84),
@@ -42,11 +43,15 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "many_chunks": (3, 18, 1300),
     "large_tile_and_one": (129, 130, 33),
 }
-_EVERY_KIND = ("primes", "tile_and_one", "chunk_and_one")
+_EVERY_KIND = ("primes", "fours", "tile_and_one", "chunk_and_one")
 _ONE_KIND = tuple(size for size in SIZES if size not in _EVERY_KIND)
 _PAIRS = [(kind, size) for size in _EVERY_KIND for kind in KINDS]
 _PAIRS += [(tuple(KINDS)[i % len(KINDS)], size) for i, size in enumerate(_ONE_KIND)]
 
 CASES: dict[str, Case] = {f"{kind}_{size}": partial(make, kind, *SIZES[size]) for kind, size in _PAIRS}
-SMALL = tuple(name for name in CASES if name.endswith(("primes", "tile_and_one", "chunk_and_one")))
+SMALL = (
+    *(name for name in CASES if name.endswith(("primes", "tile_and_one", "chunk_and_one"))),
+    "nn_fours",
+    "tt_fours",
+)
 """Cases for the check build."""

@@ -55,10 +55,14 @@ class Module:
     def aspects(self) -> tuple[tuple[str, ...], ...]:
         """What a smaller choice still holds one of each of: a plan in each width, each entry in each dtype.
 
-        The texts of float16 and bfloat16 differ in a type's name alone, so that one of them serves a plan.
+        The texts of float16 and bfloat16 differ in a type's name alone, so that one of them serves a plan. Chunks of a
+        convolution's depth have the loops of whole sums, which are there in each tile and width: one of an algorithm.
         """
         width = "16 bits" if self.dtype in ("float16", "bfloat16") else self.dtype
-        return (self.operation, self.plan, width, self.launch.entry), (self.launch.entry, self.dtype)
+        in_dtype = self.launch.entry, self.dtype
+        if "split_depth" in self.plan:
+            return (self.operation, self.plan.split("/")[0], self.launch.entry), in_dtype
+        return (self.operation, self.plan, width, self.launch.entry), in_dtype
 
     @property
     def source(self) -> KernelSource:

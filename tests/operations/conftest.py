@@ -10,11 +10,16 @@ from gpucnn.backends import Backend
 
 
 @pytest.fixture
-def forced(backend_of: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backend]:
-    """Return a function (backend name, operation, plan or None) -> the backend, running the operation by that plan."""
+def forced(
+    request: pytest.FixtureRequest, backend_of: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Backend]:
+    """Return a function (backend name, operation, plan or None) -> the backend, running the operation by that plan.
+
+    The name "check" is the emulated device's check build.
+    """
 
     def force(name: str, operation: str, plan: str | None) -> Backend:
-        backend = backend_of(name)
+        backend = request.getfixturevalue("check_backend") if name == "check" else backend_of(name)
         if plan is not None:
             run = backend.launcher.run
 

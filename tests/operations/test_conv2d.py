@@ -12,6 +12,7 @@ from reference import conv2d as reference
 from reference.gradients import directional
 
 from gpucnn.backends import Backend
+from gpucnn.plans import candidates
 from gpucnn.specs import Conv2dSpec
 
 OPERATIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
@@ -76,8 +77,10 @@ def check(backend: Backend, operation: str, case: str, dtype: str, plan: str | N
 
 
 def on_cuda_cores(plan: str) -> bool:
-    """Say whether this file's table is what covers a plan; test_conv2d_tensor_core.py has another."""
-    return not plan.startswith("tensor_core")
+    """Say whether this file's table is what covers a plan; test_conv2d_tensor_core.py and ..._split_depth.py have
+    others.
+    """
+    return not plan.startswith("tensor_core") and "split_depth" not in plan
 
 
 def products() -> list[object]:
@@ -109,11 +112,12 @@ def test_every_plan_is_clean_under_the_checker(check_backend, operation, case):
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_plans_of_equal_summation_give_equal_bits(backend_of, operation, case):
     backend, spec = backend_of("emulated"), CASES[case]("float32")
-    names = filter(on_cuda_cores, harness.plan_names(operation, spec))
-    results = [run(backend, operation, spec, arrays(spec), plan) for plan in names]
-    assert len(results) > 1
-    for other in results[1:]:
-        np.testing.assert_array_equal(other, results[0])
+    plans = [plan for plan in candidates(operation, spec, harness.LIMITS, 16) if on_cuda_cores(plan.name)]
+    first_of: dict[str, np.ndarray] = {}
+    for plan in plans:
+        result = run(backend, operation, spec, arrays(spec), plan.name)
+        np.testing.assert_array_equal(result, first_of.setdefault(plan.summation, result))
+    assert len(first_of) < len(plans)
 
 
 @pytest.mark.parametrize("operation", ["conv2d_forward", "conv2d_backward_input"])
@@ -190,6 +194,18 @@ def test_an_empty_batch_gives_empty_images_and_a_zero_weight_gradient(backend):
     assert backend.to_host(backend.conv2d_forward(x, weight, None, spec)).shape == (0, 3, 2, 2)
     assert backend.to_host(backend.conv2d_backward_input(dy, weight, spec)).shape == (0, 5, 4, 3)
     np.testing.assert_array_equal(backend.to_host(backend.conv2d_backward_weight(dy, x, spec)), np.zeros((2, 3, 3, 3)))
+
+
+def test_both_gradients_at_once_are_written_where_asked(backend):
+    spec = CASES["padded_vector"]("float32")
+    assert not backend.joins_gradients(spec)
+    given = arrays(spec)
+    operands = [backend.from_host(given[name]) for name in ("dy", "x", "weight")]
+    outputs = backend.empty(spec.x_shape, "float32"), backend.empty(spec.weight_shape, "float32")
+    written = backend.conv2d_backward_operands(*operands, spec, out=outputs)
+    assert written[0] is outputs[0] and written[1] is outputs[1]
+    for operation, found in zip(OPERATIONS[1:], written, strict=True):
+        harness.compare(backend.to_host(found), definition(operation, spec, given), spec, spec.terms(operation))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -169,7 +169,7 @@ def test_given_outputs_are_written_and_returned(backend):
 
 
 def test_misaligned_arrays_s12(backend):
-    spec = make(20, 12, 9, "float32", "relu")
+    spec = make(20, 12, 8, "float32", "relu")
     given = arguments(spec)
     held = [
         backend.from_host(np.concatenate([[0.0], a.ravel()]).astype(np.float32))[1:].reshape(a.shape) for a in given
@@ -177,6 +177,20 @@ def test_misaligned_arrays_s12(backend):
     found = backend.linear_backward_operands(*held, spec)
     for got, value in zip(found, linear_backward(*given, "relu", spec.slope), strict=True):
         harness.compare(backend.to_host(got), value, spec, 20)
+
+
+@pytest.mark.parametrize("moved", ["dy", "y", "x", "weight"])
+def test_misaligned_arrays_are_clean_under_the_checker(check_backend, moved):
+    given, want = expected("fours", "float32")
+    held = {
+        name: check_backend.from_host(np.append(np.float32(0), a.ravel()))[1:].reshape(a.shape)
+        if name == moved
+        else check_backend.from_host(a)
+        for name, a in zip(("dy", "y", "x", "weight"), given, strict=True)
+    }
+    found = check_backend.linear_backward_operands(*held.values(), CASES["fours"]("float32"), algorithm="direct")
+    for got, value in zip(found, want, strict=True):
+        harness.compare(check_backend.to_host(got), value, CASES["fours"]("float32"), 76)
 
 
 def test_no_rows_give_zero_gradients_s6(backend):

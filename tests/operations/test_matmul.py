@@ -8,7 +8,7 @@ from functools import cache
 import harness
 import numpy as np
 import pytest
-from cases.matmul import CASES, SMALL, make
+from cases.matmul import CASES, SIZES, SMALL, make
 from reference.gradients import directional
 from reference.matmul import matmul
 
@@ -135,6 +135,17 @@ def test_misaligned_arrays(backend, kind):
     ]
     got = backend.matmul_forward(*held, None if bias is None else backend.from_host(bias), spec)
     harness.compare(backend.to_host(got), definition(spec, a, b, bias), spec, spec.k)
+
+
+@pytest.mark.parametrize("kind", ["nn", "tt"])
+def test_misaligned_arrays_are_clean_under_the_checker(check_backend, kind):
+    spec = make(kind, *SIZES["fours"], "float32")
+    a, b, bias, y = expected(f"{kind}_fours", "float32")
+    held = [check_backend.from_host(np.append(np.float32(0), x.ravel()))[1:].reshape(x.shape) for x in (a, b)]
+    kept = None if bias is None else check_backend.from_host(bias)
+    for plan in ("direct/16x16x64", "direct/64x64x16"):
+        got = check_backend.matmul_forward(*held, kept, spec, algorithm=plan)
+        harness.compare(check_backend.to_host(got), y, spec, spec.k)
 
 
 def test_empty_products(backend):

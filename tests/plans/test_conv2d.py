@@ -33,18 +33,22 @@ def tiles(size: int, tile: int) -> int:
     return -(-size // tile)
 
 
+def compiled(found: list[Plan]) -> dict[str, object]:
+    """Return what makes the bits and the modules of plans, by their names."""
+    return {
+        plan.name: (plan.summation, [(x.file, x.entry, x.macros, x.block, x.shared_bytes) for x in plan.launches])
+        for plan in found
+    }
+
+
 @EVERY_OPERATION
 @EVERY_CASE
 def test_plans_are_the_same_for_every_batch(operation, case):
     for dtype in DTYPES:
         spec = CASES[case](dtype)
         one, seven, many = (candidates(operation, replace(spec, n=n)) for n in (1, 7, 64))
-        for other in (seven, many):
-            assert [plan.name for plan in other] == [plan.name for plan in one]
-            assert [plan.summation for plan in other] == [plan.summation for plan in one]
-            assert [[(x.file, x.entry, x.macros, x.block) for x in plan.launches] for plan in other] == [
-                [(x.file, x.entry, x.macros, x.block) for x in plan.launches] for plan in one
-            ]
+        assert compiled(one) == compiled(seven) == compiled(many)
+        assert one[0].summation == seven[0].summation == many[0].summation
 
 
 @EVERY_OPERATION
@@ -129,7 +133,7 @@ def test_workspace_holds_one_weight_per_chunk(case):
             first, second = plan.launches
             chunk = dict(first.macros)["TUNE_CHUNK"]
             assert chunk == dict(second.macros)["TUNE_CHUNK"]
-            assert isinstance(chunk, int) and 256 <= chunk <= 16384
+            assert isinstance(chunk, int) and chunk >= 64 and chunk % 64 == 0
             weights = spec.k * spec.r * spec.s * spec.c // spec.groups
             assert plan.workspace_bytes == tiles(spec.n * spec.p * spec.q, chunk) * weights * size
 
@@ -137,7 +141,15 @@ def test_workspace_holds_one_weight_per_chunk(case):
 def test_the_workspace_stays_in_proportion_for_large_weights():
     spec = Conv2dSpec.of((64, 14, 14, 512), (512, 3, 3, 512), "float32", padding=1)
     weight_bytes = 4 * 512 * 512 * 9
-    assert all(plan.workspace_bytes == weight_bytes for plan in candidates("conv2d_backward_weight", spec))
+    for plan in candidates("conv2d_backward_weight", spec):
+        assert weight_bytes <= plan.workspace_bytes <= 12 * weight_bytes
+
+
+def test_chunks_fill_the_multiprocessors_of_an_h200():
+    for image, channels in ((56, 64), (28, 128), (14, 256), (7, 512)):
+        spec = Conv2dSpec.of((64, image, image, channels), (channels, 3, 3, channels), "float32", padding=1)
+        blocks = general("conv2d_backward_weight", spec)[0].launches[0].grid[0]
+        assert blocks / (tiles(blocks, 132) * 132) >= 0.95
 
 
 @EVERY_OPERATION
@@ -169,6 +181,7 @@ def test_sizes_that_would_wrap_take_the_direct_plan_alone():
     for spec in (
         Conv2dSpec.of((1, 1, 2**30, 1), (1, 1, 1, 1), "float32"),
         Conv2dSpec.of((1, 1, 2**28 + 1, 1), (1, 1, 2, 1), "float32", dilation=(1, 2**28)),
+        Conv2dSpec.of((2, 3, 4, 2), (3, 2, 2, 2), "float32", stride=(5, 2**31 - 1)),
     ):
         for operation in OPERATIONS:
             assert [plan.name for plan in general(operation, spec)] == ["direct"]
@@ -177,11 +190,33 @@ def test_sizes_that_would_wrap_take_the_direct_plan_alone():
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
-        ("conv2d_forward", ["128x16", "128x32", "128x64", "32x64", "64x64"]),
-        ("conv2d_backward_input", ["128x16", "128x32", "128x64", "32x64", "64x64"]),
-        ("conv2d_backward_weight", ["128x64", "32x64", "64x64"]),
+        ("conv2d_forward", ["128x128", "128x16", "128x32", "128x64", "32x64", "64x64"]),
+        ("conv2d_backward_input", ["128x128", "128x16", "128x32", "128x64", "32x64", "64x64"]),
+        ("conv2d_backward_weight", ["128x128", "128x64", "32x64", "64x128", "64x64"]),
     ],
 )
 def test_the_cases_reach_every_variant(operation, expected):
     reached = {plan.variant for case in CASES.values() for plan in general(operation, case("float32")) if plan.variant}
-    assert reached == {name + end for name in expected for end in ("", "_vector")}
+    by_vectors = {"128x128", "64x128"}
+    assert reached == {f"{name}_vector" for name in expected} | set(expected) - by_vectors
+
+
+@pytest.mark.parametrize(
+    ("layer", "first"),
+    [
+        ((64, 56, 64), "128x64"),
+        ((8, 56, 64), "64x64"),
+        ((1, 56, 64), "32x64"),
+        ((64, 28, 128), "128x128"),
+        ((64, 14, 256), "128x64"),
+        ((64, 7, 512), "64x64"),
+        ((1, 14, 256), "32x64"),
+    ],
+)
+def test_few_images_take_smaller_tiles_of_the_same_sums(layer, first):
+    n, image, channels = layer
+    spec = Conv2dSpec.of((n, image, image, channels), (channels, 3, 3, channels), "float32", padding=1)
+    for operation in OPERATIONS[:2]:
+        found = general(operation, spec)
+        assert found[0].variant == f"{first}_vector"
+        assert {plan.summation for plan in found} == {found[0].summation}

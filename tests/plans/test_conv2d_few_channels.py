@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import harness
 import pytest
@@ -13,7 +14,7 @@ from gpucnn.limits import STATIC_SHARED_BYTES, limits_of
 from gpucnn.plans import Launch, Plan
 from gpucnn.specs import Conv2dSpec
 
-OPERATIONS = ("conv2d_forward", "conv2d_backward_weight")
+OPERATIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS)
 
 LAYERS = {
@@ -44,9 +45,20 @@ def specs() -> list[Conv2dSpec]:
 @EVERY_OPERATION
 def test_few_channels_of_one_group_have_a_plan(operation):
     for spec in specs():
-        expected = spec.groups == 1 and spec.c <= 4
-        if max(spec.dilation) < 60 and spec.s * spec.c <= 32:
+        backward_input = operation == "conv2d_backward_input"
+        expected = spec.groups == 1 and spec.c <= (8 if backward_input else 4)
+        if backward_input and math.prod(spec.stride) * spec.c > 48 // (2 if spec.dtype == "float64" else 1):
+            assert not found(operation, spec), spec
+        elif max(spec.dilation) < 60 and spec.s * spec.c <= 32:
             assert bool(found(operation, spec)) == expected, spec
+
+
+def span(spec: Conv2dSpec, axis: int) -> int:
+    """Return how many outputs along an axis the pixels 0 .. stride - 1 meet or pass, by enumeration."""
+    stride, pad = spec.stride[axis], spec.pads[2 * axis]
+    farthest = ((spec.r, spec.s)[axis] - 1) * spec.dilation[axis]
+    places = [pixel + pad - distance for pixel in range(stride) for distance in range(farthest + 1)]
+    return len({place // stride for place in places if place % stride == 0})
 
 
 def shared_bytes(launch: Launch, spec: Conv2dSpec) -> int:
@@ -56,6 +68,11 @@ def shared_bytes(launch: Launch, spec: Conv2dSpec) -> int:
         rows = t["PIXELS"] * t["LINES"]
     elif launch.entry == "conv2d_backward_weight_few_channels":
         rows = t["ROWS"]
+    elif launch.entry == "conv2d_backward_input_few_channels":
+        tile = (t["CELLS"] * t["LINES"] + span(spec, 0) - 1) * (t["COLUMNS"] + span(spec, 1) - 1)
+        outputs = t["SLICES"] * (math.ceil(tile / 8) * 8 + 8 // t["SLICES"]) * 4
+        partial = math.prod(spec.stride) * spec.c * t["THREADS"]
+        return (max(outputs, partial) + t["SLICES"] * 4 * spec.r * spec.s * spec.c) * item
     else:
         return t["SLICES"] * t["LANES"] * item
     height = (rows - 1) * spec.stride[0] + (spec.r - 1) * spec.dilation[0] + 1
@@ -81,6 +98,12 @@ def test_grids_cover_the_work_exactly(operation):
     for spec in specs():
         for plan in found(operation, spec):
             launch, t = plan.launches[0], tuned(plan.launches[0])
+            if operation == "conv2d_backward_input":
+                down = math.ceil(math.ceil(spec.h / spec.stride[0]) / (t["CELLS"] * t["LINES"]))
+                across = math.ceil(math.ceil(spec.w / spec.stride[1]) / t["COLUMNS"])
+                assert t["COLUMNS"] * t["LINES"] * t["SLICES"] <= t["THREADS"] == launch.threads
+                assert launch.grid == (spec.n * down * across, 1, 1)
+                continue
             blocks = math.ceil(spec.k / (t["FILTERS"] * t["GROUPS"]))
             if operation == "conv2d_forward":
                 down = math.ceil(spec.p / (t["PIXELS"] * t["LINES"]))
@@ -119,6 +142,18 @@ def test_first_layers_take_these_plans_first_and_pointwise_ones_last():
             assert plans.candidates(operation, LAYERS[name], limits_of(90), 16)[0].algorithm == "few_channels"
         on_cuda_cores = plans.candidates(operation, pointwise, limits_of(75), 16)
         assert on_cuda_cores[-1].algorithm == "few_channels"
+
+
+def test_the_gradient_of_the_input_adds_alike_in_every_batch_and_alignment():
+    for spec in LAYERS.values():
+        of_batches = [replace(spec, n=n) for n in (1, spec.n)]
+        every = [
+            plan
+            for one in of_batches
+            for alignment in (1, 16)
+            for plan in found("conv2d_backward_input", one, alignment)
+        ]
+        assert len({plan.summation for plan in every}) <= 1
 
 
 def test_chunks_are_bands_of_large_images_and_several_small_ones():

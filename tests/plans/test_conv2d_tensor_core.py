@@ -12,6 +12,7 @@ from gpucnn.benchmarks.layers import CONVOLUTIONS
 from gpucnn.limits import CAPABILITIES, limits_of
 from gpucnn.plans import Plan
 from gpucnn.specs import Conv2dSpec
+from plans.test_conv2d import compiled
 
 OPERATIONS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 EVERY_CASE = pytest.mark.parametrize("case", TENSOR_CORE_CASES)
@@ -24,8 +25,9 @@ def every_candidate(operation: str, spec: Conv2dSpec, alignment: int = 16, capab
 
 
 def candidates(operation: str, spec: Conv2dSpec, alignment: int = 16, capability: int = 90) -> list[Plan]:
+    """Return those on tensor cores that add whole sums; test_conv2d_split_depth.py has the others."""
     every = every_candidate(operation, spec, alignment, capability)
-    return [plan for plan in every if plan.algorithm.startswith("tensor_core")]
+    return [plan for plan in every if plan.algorithm in ("tensor_core", "tensor_core_3xtf32")]
 
 
 def sizes(plan: Plan) -> dict[str, int]:
@@ -44,10 +46,8 @@ def tiles(size: int, tile: int) -> int:
 def test_plans_are_the_same_for_every_batch(operation, case, kind):
     spec = TENSOR_CORE_CASES[case](kind)
     one, many = (every_candidate(operation, replace(spec, n=n)) for n in (1, 64))
-    assert [(plan.name, plan.summation) for plan in many] == [(plan.name, plan.summation) for plan in one]
-    assert [[(x.file, x.entry, x.macros, x.block, x.shared_bytes) for x in plan.launches] for plan in many] == [
-        [(x.file, x.entry, x.macros, x.block, x.shared_bytes) for x in plan.launches] for plan in one
-    ]
+    assert compiled(one) == compiled(many)
+    assert one[0].summation == many[0].summation
 
 
 @EVERY_OPERATION
@@ -57,8 +57,10 @@ def test_names_are_unique_and_each_algorithm_adds_in_one_order(operation, case, 
     every = every_candidate(operation, TENSOR_CORE_CASES[case](kind))
     assert len({plan.name for plan in every}) == len(every)
     orders = {}
+    own = ("tensor_core", "few_channels") if operation == "conv2d_backward_input" else "tensor_core"
     for plan in every:
-        algorithm = plan.algorithm if plan.algorithm.startswith("tensor_core") else "cuda cores"
+        alone = plan.algorithm.startswith(own) or plan.algorithm.endswith("_split_depth")
+        algorithm = plan.algorithm if alone else "cuda cores"
         orders.setdefault(algorithm, set()).add(plan.summation)
     assert all(len(order) == 1 for order in orders.values())
     assert len(set().union(*orders.values())) == len(orders)
@@ -173,3 +175,13 @@ def test_first_plans_fill_an_h200_at_the_batch_of_the_layer_table(operation, kin
         filled = blocks / 132 / tiles(blocks, 132)
         few_large_tiles = operation != "conv2d_backward_weight" and layer.image <= 14 and kind != "float32"
         assert filled >= (0.74 if few_large_tiles else 0.8), (layer.name, first.name, blocks)
+
+
+@pytest.mark.parametrize(("batch", "first", "busy"), [(64, "256x128", 98), (8, "64x64", 100), (1, "64x64", 16)])
+@pytest.mark.parametrize("operation", OPERATIONS[:2])
+def test_few_images_take_smaller_tiles_of_the_same_sums(operation, batch, first, busy):
+    spec = Conv2dSpec.of((batch, 14, 14, 256), (256, 3, 3, 256), "bfloat16", padding=1)
+    plan = candidates(operation, spec)[0]
+    assert (plan.variant, plan.launches[0].grid[0]) == (first, busy)
+    full = candidates(operation, replace(spec, n=64))[0]
+    assert plan.summation == full.summation

@@ -114,7 +114,7 @@ def test_grids_cover_the_work_exactly(operation, case):
                 sums = spec.k * (spec.r * spec.s * spec.c + 1)
                 assert plan.workspace_bytes == chunks * sums * (8 if dtype == "float64" else 4)
                 adding = plan.launches[1]
-                assert adding.grid == (math.ceil(sums / 32), 1, 1) and adding.block == (32, 8, 1)
+                assert adding.grid == (math.ceil(sums / 32), 1, 1) and adding.block == (32, 32, 1)
                 assert tuned(adding)["IMAGES"] == t["IMAGES"]
             assert launch.grid == (blocks, 1, 1)
 
@@ -129,6 +129,12 @@ def test_small_nets_take_the_plans_meant_for_them():
     (weight,) = candidates("conv_pool2d_backward_weight", first)
     chosen = {"FILTERS": 6, "TAP_ROWS": 5, "CHANNELS": 1, "SLICES": 32, "IMAGES": 1}
     assert tuned(weight.launches[0]).items() >= chosen.items(), "a thread owns a whole filter of one channel"
+
+
+def test_a_small_batch_of_many_filters_finds_most_multiprocessors():
+    spec = ConvPool2dSpec.of((64, 32, 32, 3), (64, 3, 3, 3), 2, "float32", padding=1)
+    for plan in candidates("conv_pool2d_forward", spec):
+        assert plan.launches[0].grid[0] >= 128, plan.name
 
 
 def test_backward_modules_do_not_depend_on_the_bias():

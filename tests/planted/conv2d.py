@@ -19,14 +19,14 @@ DEFECTS = [
     (
         "removed barrier after the first tile",
         _TILE,
-        "  right.carrier.store(right_tiles[0]);\n  __syncthreads();\n",
-        "  right.carrier.store(right_tiles[0]);\n",
+        "  operands.right.store(right_tiles[0]);\n  __syncthreads();\n",
+        "  operands.right.store(right_tiles[0]);\n",
     ),
     (
         "removed barrier between tiles",
         _TILE,
-        "      right.carrier.store(right_tiles[1 - buffer]);\n    }\n    __syncthreads();\n",
-        "      right.carrier.store(right_tiles[1 - buffer]);\n    }\n",
+        "      operands.right.store(right_tiles[1 - buffer]);\n    }\n    __syncthreads();\n",
+        "      operands.right.store(right_tiles[1 - buffer]);\n    }\n",
     ),
     ("one buffer", _TILE, "const int buffer = step & 1;", "const int buffer = 0;"),
     ("skipped last tile of the depth", _TILE, "step < steps; ++step", "step < steps - 1; ++step"),
@@ -54,9 +54,14 @@ DEFECTS = [
     ("padding on the wrong side, forward direct", _FORWARD_DIRECT, "STRIDE_W - PAD_LEFT", "STRIDE_W + PAD_LEFT"),
     ("padding on the wrong side, forward implicit GEMM", _SHARED, "- PAD_TOP, w = ", "- PAD_LEFT, w = "),
     ("wrong dilation, forward direct", _FORWARD_DIRECT, "s * DILATION_W", "s * DILATION_H"),
-    ("wrong dilation, forward implicit GEMM", _FORWARD_GEMM, "tap / S * DILATION_H", "tap / S * DILATION_W"),
+    (
+        "wrong dilation, forward implicit GEMM",
+        _FORWARD_GEMM,
+        "TapRow<DILATION_H, DILATION_W",
+        "TapRow<DILATION_W, DILATION_W",
+    ),
     ("wrong filter tap, forward direct", _FORWARD_DIRECT, "stored_tap(r, s) * GROUP_C", "(s * R + r) * GROUP_C"),
-    ("wrong filter tap, forward implicit GEMM", _FORWARD_GEMM, "stored_tap(tap / S, tap % S) * C", "tap * C"),
+    ("wrong filter tap, forward implicit GEMM", _FORWARD_GEMM, "if (FLIP) weight -= next_tap ? 2 * C : 0;", ""),
     ("missing group offset, forward", _FORWARD_DIRECT, "x + at.n * IMAGE + group * GROUP_C", "x + at.n * IMAGE"),
     (
         "skipped last element of the output, forward direct",
@@ -79,7 +84,7 @@ DEFECTS = [
     ),
     ("dropped tail guard of the rows, forward", _FORWARD_GEMM, "      if (m >= positions) continue;\n", ""),
     ("dropped tail guard of the columns, forward", _FORWARD_GEMM, "    if (k >= K) continue;\n", ""),
-    ("dropped tail guard of the depth, forward", _FORWARD_GEMM, "if (depth >= FILTER || !carrier", "if (!carrier"),
+    ("dropped tail guard of the depth, forward", _FORWARD_GEMM, "FILTER % DEPTH == 0 || walk.i < R", "true"),
     (
         "dropped tail guard of the window table, forward",
         _SHARED,
@@ -89,11 +94,11 @@ DEFECTS = [
     (
         "removed barrier after the window table, forward",
         _FORWARD_GEMM,
-        "  __syncthreads();\n\n  ImageOperand",
-        "\n  ImageOperand",
+        "  __syncthreads();\n\n  Operands operands",
+        "\n  Operands operands",
     ),
     ("bias of the first filter, forward direct", _FORWARD_DIRECT, "bias[first + f]", "bias[first]"),
-    ("bias of the first filter, forward implicit GEMM", _FORWARD_GEMM, "to_acc(bias[k + v])", "to_acc(bias[k])"),
+    ("bias of the first filter, forward implicit GEMM", _FORWARD_GEMM, "to_acc(bias[k])", "to_acc(bias[0])"),
     ("no activation, forward implicit GEMM", _FORWARD_GEMM, "activate(SPEC_BIAS", "(SPEC_BIAS"),
     # -- backward_input
     (
@@ -123,11 +128,11 @@ DEFECTS = [
     (
         "padding on the wrong side, backward_input phases",
         _INPUT_GEMM,
-        "row_taps(phase_h + PAD_TOP)",
-        "row_taps(phase_h)",
+        "row_taps(at.phase_h + PAD_TOP)",
+        "row_taps(at.phase_h)",
     ),
     ("wrong dilation, backward_input phases", _PHASES, "OUTPUT_STEP = DILATION / GCD", "OUTPUT_STEP = DILATION"),
-    ("wrong filter tap, backward_input", _INPUT_GEMM, "rows.first + tap.i * rows.TAP_STEP", "rows.first + tap.i"),
+    ("wrong filter tap, backward_input", _INPUT_GEMM, "rows.first + i * rows.TAP_STEP", "rows.first + i"),
     ("missing group offset, backward_input", _INPUT_DIRECT, "weight + k0 * FILTER + first", "weight + first"),
     ("skipped last filter, backward_input direct", _INPUT_DIRECT, "k < GROUP_K; ++k", "k < GROUP_K - 1; ++k"),
     (
@@ -145,8 +150,20 @@ DEFECTS = [
     (
         "dropped tail guard of the filters, backward_input",
         _INPUT_GEMM,
-        "if (tap.i >= rows.count || !carrier.carries(i) || c >= C) continue;",
-        "if (!carrier.carries(i) || c >= C) continue;",
+        "if (tap.i < rows.count) right.packs",
+        "if (true) right.packs",
+    ),
+    (
+        "dropped tail guard of the channels, backward_input",
+        _INPUT_GEMM,
+        "used(C % COLUMNS == 0 || first + right.offset() < C)",
+        "used(true)",
+    ),
+    (
+        "lost row of taps, backward_input",
+        _INPUT_GEMM,
+        "ROW_OF_TAPS - columns.count * TAP",
+        "ROW_OF_TAPS",
     ),
     (
         "phase without taps is not written, backward_input",
@@ -212,6 +229,19 @@ DEFECTS = [
         "tap = FLIP ? R * S - 1 - stored : stored",
         "tap = stored",
     ),
+    (
+        "end of a row forgotten, backward_weight implicit GEMM",
+        _WEIGHT_GEMM,
+        "if (pixel.w >= Q * STRIDE_W + from_left) {",
+        "if (false) {",
+    ),
+    (
+        "end of an image forgotten, backward_weight implicit GEMM",
+        _WEIGHT_GEMM,
+        "if (pixel.h >= P * STRIDE_H + from_top) {",
+        "if (false) {",
+    ),
+    ("whole images forgotten, backward_weight implicit GEMM", _WEIGHT_GEMM, "DEPTH / (P * Q) * IMAGE + ", ""),
     ("missing group offset, backward_weight", _WEIGHT_DIRECT, "x + group * GROUP_C + c", "x + c"),
     ("next image forgotten, backward_weight direct", _WEIGHT_DIRECT, "        ++at.n;\n", ""),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _FORWARD, _WEIGHT = "conv2d_forward_few_channels.cu", "conv2d_backward_weight_few_channels.cu"
+_INPUT = "conv2d_backward_input_few_channels.cu"
 _SUM = "conv2d_backward_weight_sum.cu"
 
 DEFECTS = [
@@ -69,6 +70,72 @@ DEFECTS = [
         _WEIGHT,
         "position < ROWS * COLUMNS; position",
         "position < ROWS * COLUMNS - 1; position",
+    ),
+    (
+        "removed barrier before the tile, backward_input",
+        _INPUT,
+        "    __syncthreads();\n    const SPEC_T* gradients",
+        "    const SPEC_T* gradients",
+    ),
+    (
+        "removed barrier before the sums, backward_input",
+        _INPUT,
+        "    __syncthreads();\n    if (slice >= SLICES) continue;\n",
+        "    if (slice >= SLICES) continue;\n",
+    ),
+    (
+        "removed barrier before the exchange, backward_input",
+        _INPUT,
+        "    __syncthreads();\n#pragma unroll\n    for (int e = 0; e < CELL; ++e)",
+        "#pragma unroll\n    for (int e = 0; e < CELL; ++e)",
+    ),
+    (
+        "removed barrier after the exchange, backward_input",
+        _INPUT,
+        "    __syncthreads();\n    for (int e = (int)threadIdx.x; e < LINES * STRIDE_H",
+        "    for (int e = (int)threadIdx.x; e < LINES * STRIDE_H",
+    ),
+    ("swapped strides, backward_input", _INPUT, "Reach<STRIDE_W, PAD_LEFT, S", "Reach<STRIDE_H, PAD_LEFT, S"),
+    ("padding on the wrong side, backward_input", _INPUT, "Reach<STRIDE_H, PAD_TOP, R", "Reach<STRIDE_H, PAD_LEFT, R"),
+    (
+        "wrong dilation, backward_input",
+        _INPUT,
+        "Reach<STRIDE_W, PAD_LEFT, S, DILATION_W>",
+        "Reach<STRIDE_W, PAD_LEFT, S, 1>",
+    ),
+    ("taps between those of a dilated filter", _INPUT, " && distance % DILATION == 0 ?", " ?"),
+    ("wrong filter tap, backward_input", _INPUT, "stored_tap(r, s) * C + c", "(r * S + s) * C + c"),
+    ("lost slice, backward_input", _INPUT, "other < SLICES; ++other", "other < SLICES - 1; ++other"),
+    ("outputs beyond the border, backward_input", _INPUT, "inside(p, P) && inside(q, Q) ?", "inside(p, P) ?"),
+    (
+        "dropped tail guard of the filters' gradients",
+        _INPUT,
+        "if (places[i] < 0 || first + plane * FOUR + v >= K) continue;",
+        "if (places[i] < 0) continue;",
+    ),
+    (
+        "dropped tail guard of the filters, backward_input",
+        _INPUT,
+        "const bool real = first + k < K;",
+        "const bool real = true;",
+    ),
+    (
+        "dropped tail guard of the image, backward_input",
+        _INPUT,
+        "if (h >= H || element >= W * C) continue;",
+        "if (h >= H) continue;",
+    ),
+    (
+        "skipped last run, backward_input",
+        _INPUT,
+        "e < LINES * STRIDE_H * RUN / VECTOR_RUN",
+        "e < LINES * STRIDE_H * RUN / VECTOR_RUN - 1",
+    ),
+    (
+        "rows of the wrong cell, backward_input",
+        _INPUT,
+        "row / STRIDE_H * CELLS + a) * STRIDE_H + u",
+        "row / STRIDE_H * CELLS) * STRIDE_H + u",
     ),
     ("lost split of the two-stage sum: one chunk for each image", _SUM, "* TUNE_IMAGE_CHUNKS", "* 1"),
 ]

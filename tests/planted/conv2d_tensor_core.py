@@ -142,11 +142,11 @@ DEFECTS = [
     (
         "missing group offset of the image, forward",
         _FORWARD,
-        "x + (start.element + group * GROUP_C)",
+        "x + (start.element + at.group * GROUP_C)",
         "x + start.element",
     ),
-    ("missing group offset of the filters, forward", _FORWARD, "weight + group * GROUP_K * FILTER, ", "weight, "),
-    ("missing group offset of the output, forward", _FORWARD, "(group * GROUP_K + k), pack", "k, pack"),
+    ("missing group offset of the filters, forward", _FORWARD, "weight + at.group * GROUP_K * FILTER, ", "weight, "),
+    ("missing group offset of the output, forward", _FORWARD, "(at.group * GROUP_K + k), pack", "k, pack"),
     ("dropped tail guard of the rows, forward", _FORWARD, "    if (m >= positions) return;\n", ""),
     ("dropped tail guard of the columns, forward", _FORWARD, "      if (k >= GROUP_K) return;\n", ""),
     (
@@ -170,22 +170,27 @@ DEFECTS = [
     ("wrong dilation, forward", _FORWARD, "TAP = (long long)DILATION_W * C", "TAP = (long long)DILATION_H * C"),
     ("wrong filter tap, forward", _FORWARD, "if (FLIP) place.weight -=", "if (!FLIP) place.weight -="),
     ("wrong row of taps, forward", _FORWARD, "((long long)DILATION_H * W - ", "((long long)W - "),
-    ("bias of another group, forward", _FORWARD, "bias[group * GROUP_K + k]", "bias[k]"),
+    ("bias of another group, forward", _FORWARD, "bias[at.group * GROUP_K + k]", "bias[k]"),
     ("no activation, forward", _FORWARD, "activate(SPEC_BIAS", "(SPEC_BIAS"),
     ("half of the rows without bias, forward", _FORWARD, "half < 2; ++half", "half < 1; ++half"),
     # -- backward_input
     (
         "missing group offset of the gradient, backward_input",
         _INPUT,
-        "dy + (output.element + group * GROUP_K)",
+        "dy + (output.element + at.group * GROUP_K)",
         "dy + output.element",
     ),
-    ("missing group offset of the filters, backward_input", _INPUT, "weight + group * GROUP_K * FILTER, ", "weight, "),
+    (
+        "missing group offset of the filters, backward_input",
+        _INPUT,
+        "weight + at.group * GROUP_K * FILTER;",
+        "weight;",
+    ),
     (
         "missing group offset of the output, backward_input",
         _INPUT,
-        "* C + group * GROUP_C + c), pack",
-        "* C + c), pack",
+        "* C + at.group * GROUP_C + c)",
+        "* C + c)",
     ),
     ("dropped tail guard of the taps, backward_input", _INPUT, "used & (tap.i < rows.count)", "used"),
     (
@@ -214,8 +219,8 @@ DEFECTS = [
     (
         "removed barrier after the table, backward_input",
         _INPUT,
-        "  __syncthreads();\n\n  const Operands",
-        "\n  const Operands",
+        "  __syncthreads();\n\n  const SPEC_T* const filters",
+        "\n  const SPEC_T* const filters",
     ),
     # -- backward_weight
     ("lost split of the two-stage sum", _WEIGHT, "begin = chunk * CHUNK,", "begin = 0,"),

@@ -170,6 +170,7 @@ def test_terms_are_the_lengths_of_the_sums() -> None:
     assert found.terms("conv2d_forward") == 3 * 2 * 3
     assert found.terms("conv2d_backward_input") == 3 * 2 * 2
     assert found.terms("conv2d_backward_weight") == found.terms("conv2d_backward_bias") == 5 * found.p * found.q
+    assert found.terms("conv2d_backward_operands") == max(5 * found.p * found.q, 3 * 2 * 2)
 
 
 def test_macros_hold_every_size_but_the_batch() -> None:

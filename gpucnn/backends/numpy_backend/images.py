@@ -75,6 +75,26 @@ class ImageOperations(TrainingOperations):
         chosen = self._algorithm("conv2d_backward_weight", spec, algorithm)
         return convolution.backward_weight(dy, x, spec, out, chosen, self._scratch)
 
+    def joins_gradients(self, spec: Conv2dSpec) -> bool:
+        """Say whether one transform of dy for both gradients is worth its price."""
+        return convolution.joint_step(spec) is not None
+
+    @quiet
+    @blas_threads.alone()
+    def conv2d_backward_operands(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        spec: Conv2dSpec,
+        *,
+        out: tuple[Array | None, Array | None] | None = None,
+    ) -> tuple[Array, Array]:
+        step = convolution.joint_step(spec)
+        if step is None:
+            return super().conv2d_backward_operands(dy, x, weight, spec, out=out)
+        return convolution.backward_operands(dy, x, weight, spec, step, out or (None, None), self._scratch)
+
     @quiet
     def conv2d_backward_bias(self, dy: Array, spec: Conv2dSpec, *, out: Array | None = None) -> Array:
         sums = ReduceSpec("sum", 1, spec.n * spec.p * spec.q, spec.k, spec.dtype)

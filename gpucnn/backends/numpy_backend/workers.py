@@ -14,7 +14,7 @@ import numpy as np
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads, blas_threads
 
 LEAST_ITEMS = 2
-"""Items for each thread: waking one for less costs more than it saves."""
+"""Items for each thread unless they are large: waking one for less costs more than it saves."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,9 +40,12 @@ class Workers:
         self._lock = threading.Lock()
         self._helpers = None
 
-    def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return [work(item) for item in items], done by several threads; none waits for one that has not begun."""
-        threads = min(self._blas.count, len(items) // LEAST_ITEMS)
+    def run(self, work: Callable[[Item], Result], items: Sequence[Item], least: int = LEAST_ITEMS) -> list[Result]:
+        """Return [work(item) for item in items], done by several threads; none waits for one that has not begun.
+
+        There are `least` items for each thread, or more.
+        """
+        threads = min(self._blas.count, len(items) // least)
         if threads <= 1:
             return [work(item) for item in items]
         queue: SimpleQueue[int] = SimpleQueue()
@@ -68,11 +71,13 @@ class Workers:
             helper.result()
         return [results[i] for i in range(len(items))]
 
-    def in_turn(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    def in_turn(
+        self, work: Callable[[Item], Result], items: Sequence[Item], least: int = LEAST_ITEMS
+    ) -> Iterator[Result]:
         """Yield work(item) in the order of items; only as many results are kept as can be in the making."""
         together = 2 * LEAST_ITEMS * self._blas.count
         for start in range(0, len(items), together):
-            yield from self.run(work, items[start : start + together])
+            yield from self.run(work, items[start : start + together], least)
 
     def _pool(self) -> ThreadPoolExecutor:
         count = self._blas.count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gpucnn.backends.tuning.choice import Choice, Outcome, Situation
@@ -30,7 +30,7 @@ class Chooser:
         self._device = device
         self._tuner = None if mode == "off" else Tuner(device, mode, bind)
         self._choosing = threading.RLock()
-        self._guesses: dict[Situation, str] = {}
+        self._guesses: dict[Situation, dict[int, str]] = {}
         self._outcomes: dict[Situation, dict[int, tuple[Outcome, str]]] = {}
         self._pins: dict[str, Mapping[str, str]] = {}
         self._choices: dict[tuple[Situation, str | None], Choice] = {}
@@ -148,8 +148,8 @@ class Chooser:
     def _found(self, situation: Situation, usable: Sequence[Plan], tried: Sequence[Plan]) -> Choice | None:
         """Return what this process or an earlier one found by trying, for this batch or, here, for a larger one."""
         outcomes = self._outcomes.get(situation.of_any_batch(), {})
-        larger = min((b for b in outcomes if b >= situation.batch), default=None)  # a last, smaller batch tries nothing
-        if larger is not None and outcomes[larger][0].plan in {plan.name for plan in tried}:
+        larger = _least_from(situation.batch, outcomes)  # a last, smaller batch tries nothing
+        if larger in outcomes and outcomes[larger][0].plan in {plan.name for plan in tried}:
             outcome, reason = outcomes[larger]
             reason = reason if larger == situation.batch else f"tuned for a batch of {larger}"
             return _tuned_choice(situation, usable, outcome, reason)
@@ -163,14 +163,21 @@ class Chooser:
         self._outcomes.setdefault(situation.of_any_batch(), {})[situation.batch] = outcome, reason
 
     def _first_guess(self, situation: Situation, usable: Sequence[Plan], why: str) -> Choice:
-        """Choose the first candidate, or what another batch size chose where it adds in the same order.
+        """Choose the first candidate, or what a larger batch chose where it adds in the same order.
 
-        So the last, smaller batch of an epoch compiles nothing, and a choice never changes a bit.
+        So the last, smaller batch of an epoch compiles nothing, and a choice never changes a bit. A larger batch may
+        want larger tiles: it chooses anew.
         """
-        first, known = usable[0], self._guesses.get(situation.of_any_batch())
+        first, guesses = usable[0], self._guesses.setdefault(situation.of_any_batch(), {})
+        known = guesses.get(_least_from(situation.batch, guesses))
         plan = next((p for p in usable if p.name == known and p.summation == first.summation), first)
-        self._guesses.setdefault(situation.of_any_batch(), plan.name)
+        guesses.setdefault(situation.batch, plan.name)
         return _choice(situation, plan, f"first guess: {why}")
+
+
+def _least_from(batch: int, batches: Iterable[int]) -> int:
+    """Return the least of some batches that is no smaller than this one, which is the answer where there is none."""
+    return min((other for other in batches if other >= batch), default=batch)
 
 
 def _named(name: str, usable: Sequence[Plan]) -> Plan:

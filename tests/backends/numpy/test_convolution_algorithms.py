@@ -9,7 +9,7 @@ from cases.conv2d import CASES
 from operations.test_conv2d import OPERATIONS, arrays, check, definition, run
 
 from gpucnn.backends import Backend, get_backend
-from gpucnn.backends.numpy_backend import columns, taps, winograd
+from gpucnn.backends.numpy_backend import columns, taps, tiles
 from gpucnn.specs import Conv2dSpec
 
 
@@ -23,8 +23,8 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
     monkeypatch.setattr(columns, "LEAST_POSITIONS", 5)
     monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(winograd, "LEAST_TILES", 3)
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tiles, "LEAST_TILES", 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -88,7 +88,7 @@ def test_rows_of_tiles_end_with_a_smaller_one(backend, monkeypatch, operation, r
 
     Tiles of all sizes together, as those of a few images are, and each size apart, as those of many.
     """
-    monkeypatch.setattr(winograd, "LEAST_TILES", 8 if apart else 10_000)
+    monkeypatch.setattr(tiles, "LEAST_TILES", 8 if apart else 10_000)
     for height, width in ((20 + rest, 20 + (5 * rest + 2) % 6), (20 + rest, 1 + rest)):
         size = (height, width) if operation == "conv2d_backward_input" else (height + 2, width + 2)
         spec = Conv2dSpec.of((2, *size, 16), (18, 3, 3, 16), "float32", padding=int("input" in operation))
@@ -102,19 +102,19 @@ def test_rows_of_tiles_end_with_a_smaller_one(backend, monkeypatch, operation, r
 
 
 def test_algorithms_fit_the_shape(backend):
-    narrow = Conv2dSpec.of((1, 8, 8, 2), (32, 3, 3, 2), "float32")
-    square = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 16), "float32")
-    wide = Conv2dSpec.of((1, 8, 8, 64), (64, 3, 3, 64), "float32", padding=1)
-    tiny = Conv2dSpec.of((1, 4, 4, 256), (256, 3, 3, 256), "float32")
-    grouped = Conv2dSpec.of((1, 8, 8, 16), (16, 3, 3, 4), "float32", groups=4)
-    depthwise = Conv2dSpec.of((1, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
+    narrow = Conv2dSpec.of((64, 8, 8, 2), (32, 3, 3, 2), "float32")
+    square = Conv2dSpec.of((64, 8, 8, 16), (16, 3, 3, 16), "float32")
+    wide = Conv2dSpec.of((64, 8, 8, 64), (64, 3, 3, 64), "float32", padding=1)
+    tiny = Conv2dSpec.of((256, 4, 4, 256), (256, 3, 3, 256), "float32")
+    grouped = Conv2dSpec.of((64, 8, 8, 16), (16, 3, 3, 4), "float32", groups=4)
+    depthwise = Conv2dSpec.of((64, 8, 8, 16), (32, 3, 3, 1), "float32", groups=16)
     assert backend.algorithms("conv2d_backward_input", narrow) == (
         *("col2im", "im2col", "taps"),
         *("winograd_2x2", "winograd_4x4", "winograd_4x6"),
     )
     assert backend.algorithms("conv2d_backward_input", square) == (
         *("im2col", "col2im", "taps", "bands"),
-        *("winograd_4x4", "winograd_2x2", "winograd_4x6"),
+        *("winograd_2x2", "winograd_4x4", "winograd_4x6"),
     )
     assert backend.algorithms("conv2d_forward", narrow) == ("im2col", "taps", "winograd_2x2")
     steps = [f"winograd_{step}" for step in ("6x6", "4x6", "4x4", "2x2")]
@@ -124,22 +124,33 @@ def test_algorithms_fit_the_shape(backend):
     assert backend.algorithms("conv2d_backward_input", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_forward", grouped) == ("im2col", "taps")
     assert backend.algorithms("conv2d_backward_weight", depthwise) == ("taps", "im2col")
-    from_sums = Conv2dSpec.of((1, 9, 9, 16), (48, 3, 3, 16), "float32")
+    from_sums = Conv2dSpec.of((64, 9, 9, 16), (48, 3, 3, 16), "float32")
     assert backend.algorithms("conv2d_backward_input", from_sums)[0] == "col2im"
-    few_tiles = Conv2dSpec.of((1, 12, 12, 24), (32, 3, 3, 24), "float32")
+    few_tiles = Conv2dSpec.of((64, 12, 12, 24), (32, 3, 3, 24), "float32")
     assert backend.algorithms("conv2d_backward_input", few_tiles)[0] == "winograd_4x6"
     assert backend.algorithms("conv2d_forward", few_tiles)[0] == "im2col"
-    large = Conv2dSpec.of((1, 32, 32, 64), (64, 3, 3, 64), "float32")
+    large = Conv2dSpec.of((64, 32, 32, 64), (64, 3, 3, 64), "float32")
     assert backend.algorithms("conv2d_backward_weight", large) == (*steps, "im2col", "taps")
     assert backend.algorithms("conv2d_forward", large) == (*steps[1:], "im2col", "taps")
-    wide = Conv2dSpec.of((1, 24, 24, 32), (32, 5, 5, 32), "float32")
+    wide = Conv2dSpec.of((64, 24, 24, 32), (32, 5, 5, 32), "float32")
     assert backend.algorithms("conv2d_forward", wide)[0] == "winograd_4x4"
-    lenet = Conv2dSpec.of((1, 14, 14, 6), (16, 5, 5, 6), "float32")
+    lenet = Conv2dSpec.of((64, 14, 14, 6), (16, 5, 5, 6), "float32")
     for operation in OPERATIONS:
         assert backend.algorithms(operation, lenet)[0] == "bands"
     for other in ({"stride": (1, 2)}, {"dilation": (2, 1)}, {"weight_shape": (64, 3, 2, 64)}, {"activation": "tanh"}):
-        spec = Conv2dSpec.of(**{"x_shape": (1, 8, 8, 64), "weight_shape": (64, 3, 3, 64), "dtype": "float32", **other})
+        spec = Conv2dSpec.of(**{"x_shape": (64, 8, 8, 64), "weight_shape": (64, 3, 3, 64), "dtype": "float32", **other})
         assert backend.algorithms("conv2d_forward", spec) == ("im2col", "taps")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_filters_are_not_transformed_for_a_few_small_images(backend, operation):
+    def chosen(n: int, image: int) -> str:
+        spec = Conv2dSpec.of((n, image, image, 64), (64, 3, 3, 64), "float32", padding=1)
+        return backend.algorithms(operation, spec)[0]
+
+    assert chosen(1, 14) == chosen(4, 14) == "im2col"
+    assert chosen(16, 14) == "winograd_4x6"
+    assert chosen(1, 28) == "winograd_4x4"
 
 
 def test_an_unknown_algorithm_is_refused_with_those_there_are(backend):

@@ -24,7 +24,9 @@ from gpucnn.backends.numpy_backend import (
     matmul,
     pooling,
     taps,
+    tiles,
     winograd,
+    winograd_gradients,
 )
 from gpucnn.backends.numpy_backend.blas_threads import BlasThreads
 from gpucnn.backends.numpy_backend.workers import Workers
@@ -50,7 +52,7 @@ class Setting:
 def four_threads(monkeypatch: pytest.MonkeyPatch) -> Workers:
     """Four workers wherever blocks are shared out."""
     workers = Workers(Setting(4).threads())
-    for module in (bands, im2col, taps, winograd, pooling, matmul, elementwise):
+    for module in (bands, im2col, taps, winograd, winograd_gradients, pooling, matmul, elementwise):
         monkeypatch.setattr(module, "workers", workers)
     return workers
 
@@ -60,8 +62,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMN_BYTES", 1)
     monkeypatch.setattr(columns, "LEAST_POSITIONS", 8)
     monkeypatch.setattr(taps, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(winograd, "LEAST_TILES", 4)
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tiles, "LEAST_TILES", 4)
     monkeypatch.setattr(pooling, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(matmul, "PART_FLOPS", 64)
     monkeypatch.setattr(elementwise, "BLOCK_ELEMENTS", 12)
@@ -118,6 +120,14 @@ def test_results_come_in_order_from_several_threads():
     assert len(seen) > 1
     assert list(workers.in_turn(work, list(range(21)))) == [i * i for i in range(21)]
     assert workers.run(work, []) == []
+
+
+@pytest.mark.parametrize("least, threads", [(1, 2), (2, 1)])
+def test_large_items_are_shared_out_one_by_one(least, threads):
+    workers = Workers(Setting(4).threads())
+    meeting = threading.Barrier(threads)
+    assert workers.run(lambda i: meeting.wait(60) >= 0, [0, 1], least) == [True, True]
+    assert list(workers.in_turn(lambda i: meeting.wait(60) >= 0, [0, 1], least)) == [True, True]
 
 
 def test_an_error_in_any_thread_is_raised():
@@ -186,7 +196,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(small_blocks, monkeypatch, 
         results = []
         for count in (1, 2, 5):
             workers = Workers(Setting(count).threads())
-            for module in (bands, im2col, taps, winograd):
+            for module in (bands, im2col, taps, winograd, winograd_gradients):
                 monkeypatch.setattr(module, "workers", workers)
             results.append(run(backend, operation, spec, arrays(spec), algorithm))
         np.testing.assert_array_equal(results[1], results[0])
