@@ -19,7 +19,7 @@
 //           finite
 // Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles in each phase; each dy is read from cache C/COLUMNS *
 //           R*S times, the weight once per ROWS pixels: bound by arithmetic when C and K are not small
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d.py, test_conv2d_split_depth.py
 // Source    see conv2d_phases.cuh; the product: see conv2d_forward_implicit_gemm.cu
 #include "conv2d_phases.cuh"
 #include "conv2d_taps.cuh"

@@ -21,7 +21,7 @@
 // Cost      2*N*P*Q*K*R*S*C/GROUPS flops, rounded up to whole tiles in each phase, three times that with SPLIT; each dy
 //           is copied from cache C/COLUMNS * R*S times, the weight once per ROWS pixels: bound by the tensor cores when
 //           C and K are not small, else by memory: dy, weight and dx once each
-// Tested    tests/operations/test_conv2d_tensor_core.py
+// Tested    tests/operations/test_conv2d_tensor_core.py, test_conv2d_split_depth.py
 // Source    see conv2d_phases.cuh; the product: see conv2d_forward_tensor_core.cu
 #include "conv2d_phases.cuh"
 #include "conv2d_taps.cuh"

@@ -17,7 +17,7 @@
 //           differ from taps left out only where a weight is not finite
 // Cost      2*N*P*Q*K*R*S*C flops, rounded up to whole tiles; each x is read from cache K/COLUMNS * R*S times, the
 //           weight once per ROWS positions: bound by arithmetic when K and R*S*C are not small
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d.py, test_conv2d_split_depth.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
 #include "conv2d_taps.cuh"

@@ -19,7 +19,7 @@
 // Cost      2*N*P*Q*K*R*S*C/GROUPS flops, rounded up to whole tiles, three times that with SPLIT; each x is copied
 //           from cache K/COLUMNS * R*S times, the weight once per ROWS positions: bound by the tensor cores when K and
 //           R*S*C are not small, else by memory: x, weight and y once each
-// Tested    tests/operations/test_conv2d.py
+// Tested    tests/operations/test_conv2d_tensor_core.py, test_conv2d_split_depth.py
 // Source    S. Chetlur et al., "cuDNN: efficient primitives for deep learning", arXiv:1410.0759, section 3
 #include "activation.cuh"
 #include "conv2d_taps.cuh"

@@ -96,6 +96,7 @@ __device__ __forceinline__ void weight_tile(TileBuffers& buffers, int tile, SPEC
   product.for_each(UNITS, FEATURES + 1, [=](int u, int f, SPEC_ACC sum) { write_gradient(dw, db, u, f, FEATURES, sum); });
 }
 
+#if SPEC_OF_INPUT && SPEC_OF_WEIGHT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_operands_direct(SPEC_T* __restrict__ dx, SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db,
                                     const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x,
@@ -109,6 +110,7 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   }
 }
 
+#elif SPEC_OF_WEIGHT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_weight_direct(SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db, const SPEC_T* __restrict__ dy,
                                   const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
@@ -116,12 +118,14 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   weight_tile(buffers, (int)blockIdx.x, dw, db, dy, y, x, ROWS, UNITS, FEATURES);
 }
 
+#else
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_input_direct(SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y,
                                  const SPEC_T* __restrict__ weight, int ROWS, int UNITS, int FEATURES) {
   __shared__ TileBuffers buffers;
   input_tile(buffers, (int)blockIdx.x, dx, dy, y, weight, ROWS, UNITS, FEATURES);
 }
+#endif
 #else
 __device__ __forceinline__ void weight_chunk(TileBuffers& buffers, int block, SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy,
                                              const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
@@ -133,6 +137,7 @@ __device__ __forceinline__ void weight_chunk(TileBuffers& buffers, int block, SP
   product.for_each(UNITS, FEATURES + 1, [=](int u, int f, SPEC_ACC sum) { sums[u * (FEATURES + 1) + f] = sum; });
 }
 
+#if SPEC_OF_INPUT
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_operands_split_rows(SPEC_ACC* __restrict__ workspace, SPEC_T* __restrict__ dx, const SPEC_T* __restrict__ dy,
                                         const SPEC_T* __restrict__ y, const SPEC_T* __restrict__ x, const SPEC_T* __restrict__ weight,
@@ -146,12 +151,14 @@ GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
   }
 }
 
+#else
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
     linear_backward_weight_split_rows(SPEC_ACC* __restrict__ workspace, const SPEC_T* __restrict__ dy, const SPEC_T* __restrict__ y,
                                       const SPEC_T* __restrict__ x, int ROWS, int UNITS, int FEATURES) {
   __shared__ TileBuffers buffers;
   weight_chunk(buffers, (int)blockIdx.x, workspace, dy, y, x, ROWS, UNITS, FEATURES);
 }
+#endif
 
 GPUCNN_KERNEL __launch_bounds__(256)
     linear_backward_weight_split_rows_sum(SPEC_T* __restrict__ dw, SPEC_T* __restrict__ db, const SPEC_ACC* __restrict__ workspace,

@@ -57,8 +57,9 @@ class LinearSpec(base.Spec):
         return replace(self, rows=0)
 
     def sizes(self) -> Mapping[str, object]:
-        """Return the SPEC_* macros: the activation."""
-        return base.epilogue_macros(False, self.activation, self.slope, self.acc_dtype)
+        """Return the SPEC_* macros: which gradients, so that nothing else is compiled, and the activation."""
+        wanted = {"SPEC_OF_INPUT": self.of_input, "SPEC_OF_WEIGHT": self.of_weight}
+        return {**wanted, **base.epilogue_macros(False, self.activation, self.slope, self.acc_dtype)}
 
     def terms(self, operation: str) -> int:
         """Return the length of the longest sum: units for dx, rows for dw and db."""

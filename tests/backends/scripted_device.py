@@ -28,7 +28,7 @@ class ScriptedGraph:
 
 
 class ScriptedDevice(NullDevice):
-    """Runs `matmul_forward`; a plan is known by its name, e.g. "direct/32x32x16".
+    """Runs `matmul_forward`; a plan is known by its name, e.g. "direct/32x32x32".
 
     Args:
         seconds: of one run by plan, or a function of (plan, how often it ran before) for a clock with moods.

@@ -11,9 +11,9 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.backends.tuning import Choice
 from gpucnn.specs import MatmulSpec
 
-DIRECT = ("direct/32x32x16", "direct/64x64x16", "direct/128x128x16", "direct/64x16x16", "direct/16x64x16")
+DIRECT = ("direct/16x16x64", "direct/32x32x32", "direct/64x64x16", "direct/128x128x16", "direct/64x16x32")
 GUESS = DIRECT[0]
-SPLIT = "split_k/32x32x16"
+SPLIT = "split_k/16x16x64"
 
 
 def tuned(device: ScriptedDevice, mode: str = "on") -> KernelBackend:

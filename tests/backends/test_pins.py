@@ -70,8 +70,8 @@ def test_an_order_of_additions_that_is_gone_is_an_error() -> None:
     backend = tuned(ScriptedDevice(), "off")
     backend.launcher.pin(altered(summation="in the order of the stars"))
     message = (
-        "matmul_forward: the plan split_k/32x32x16 is pinned, which adds 'in the order of the stars', and the scripted "
-        "device has none that adds so; it has direct/32x32x16, "
+        f"matmul_forward: the plan {SPLIT} is pinned, which adds 'in the order of the stars', and the scripted device "
+        f"has none that adds so; it has {GUESS}, "
     )
     with pytest.raises(DeviceError, match=message):
         multiply(backend)

@@ -87,18 +87,19 @@ def test_full_accepts_other_bits_within_the_tolerance() -> None:
 def test_a_first_guess_that_disagrees_is_not_used() -> None:
     # The first tile is both the guess and the direct kernel to compare with: ask where they differ.
     k = 700
-    device = ScriptedDevice(faults={"split_k/64x16x16": wrong_value})
+    guess = "split_k/16x16x64"
+    device = ScriptedDevice(faults={guess: wrong_value})
     backend = tuned(device)
     spec = MatmulSpec.of((64, k), (k, 10), "float32")
-    assert backend.algorithms("matmul_forward", spec)[0] == "split_k/64x16x16"
-    with pytest.warns(RuntimeWarning, match="plan split_k/64x16x16 does not compute what the direct kernel does"):
+    assert backend.algorithms("matmul_forward", spec)[0] == guess
+    with pytest.warns(RuntimeWarning, match=f"plan {guess} does not compute what the direct kernel does"):
         multiply(backend, n=10, k=k)
     assert choice(backend).plan.startswith("split_k/")
 
 
 def test_where_all_disagree_the_direct_kernel_runs() -> None:
     k = 700
-    names = ("split_k/64x16x16", "split_k/32x32x16", "split_k/16x64x16")
+    names = ("split_k/64x16x32", "split_k/32x32x32", "split_k/16x16x64")
     backend = tuned(ScriptedDevice(faults=dict.fromkeys(names, wrong_value)))
     with pytest.warns(RuntimeWarning, match="does not compute") as reported:
         multiply(backend, n=10, k=k)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from cases.conv2d_split_depth import KINDS, SPLIT_DEPTH_CASES
 
 from gpucnn import dtypes, plans
+from gpucnn.backends.tuning.tuner import Tuner
 from gpucnn.benchmarks.layers import CONVOLUTIONS
+from gpucnn.devices.null import NullDevice
 from gpucnn.limits import CAPABILITIES, limits_of
 from gpucnn.plans import Plan
 from gpucnn.plans.conv2d_split_depth import most_taps
@@ -52,15 +55,13 @@ def test_plans_are_the_same_for_every_batch(operation, case, kind):
 @EVERY_KIND
 def test_whether_and_how_to_split_depends_on_no_device(operation, case, kind):
     spec = SPLIT_DEPTH_CASES[case](kind)
-    wanted = {plan.name: plan.summation for plan in every_candidate(operation, spec)}
-    first = every_candidate(operation, spec)[0].summation
-    for capability in CAPABILITIES:
+    wanted = every_candidate(operation, spec)
+    for capability in CAPABILITIES[1:]:
         for multiprocessors in (4, 300):
-            found = plans.candidates(
-                operation, spec, limits_of(capability, multiprocessors=multiprocessors), 16 if capability >= 80 else 1
-            )
-            assert capability < 80 or {plan.name: plan.summation for plan in found} == wanted
-            assert capability < 80 or found[0].summation == first
+            limits = limits_of(capability, multiprocessors=multiprocessors)
+            found = plans.candidates(operation, spec, limits, 16)
+            assert {plan.name: plan.summation for plan in found} == {plan.name: plan.summation for plan in wanted}
+            assert found[0].summation == wanted[0].summation
 
 
 @EVERY_OPERATION
@@ -128,6 +129,15 @@ def test_one_image_gets_many_times_as_many_blocks_where_it_is_asked_for(operatio
     whole, *_ = every_candidate(operation, spec)
     split = candidates(operation, spec)[0]
     assert split.launches[0].grid[0] >= max(4 * whole.launches[0].grid[0], 100)
+
+
+@pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
+@EVERY_OPERATION
+def test_full_tuning_tries_chunks(operation, kind):
+    tried = Tuner(NullDevice(limits_of(90)), "full", Mock()).candidates(
+        operation, every_candidate(operation, layer(1, 14, 256, 256, 3, kind))
+    )
+    assert any(plan.algorithm.endswith("_split_depth") for plan in tried if isinstance(plan, Plan))
 
 
 @EVERY_OPERATION

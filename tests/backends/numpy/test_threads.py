@@ -122,6 +122,14 @@ def test_results_come_in_order_from_several_threads():
     assert workers.run(work, []) == []
 
 
+@pytest.mark.parametrize("least, threads", [(1, 2), (2, 1)])
+def test_large_items_are_shared_out_one_by_one(least, threads):
+    workers = Workers(Setting(4).threads())
+    meeting = threading.Barrier(threads)
+    assert workers.run(lambda i: meeting.wait(60) >= 0, [0, 1], least) == [True, True]
+    assert list(workers.in_turn(lambda i: meeting.wait(60) >= 0, [0, 1], least)) == [True, True]
+
+
 def test_an_error_in_any_thread_is_raised():
     workers = Workers(Setting(3).threads())
 
