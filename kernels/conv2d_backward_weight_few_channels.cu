@@ -9,16 +9,19 @@
 //           gradients [ROWS * COLUMNS][BLOCK_FILTERS]; partial [SLICES][LANES][S*C]
 // Compiled  SPEC_*: Conv2dSpec without its epilogue; TUNE_IMAGES, TUNE_IMAGE_CHUNKS: a chunk is IMAGES whole images or, if
 //           IMAGE_CHUNKS > 1, one of that many bands of an image, never a function of N; TUNE_ROWS, TUNE_COLUMNS: outputs
-//           of a tile; TUNE_FILTERS: filters of a thread, 4 or 8; TUNE_GROUPS: threads' groups of filters in a block;
+//           of a tile; TUNE_RUN: neighbouring outputs of a row that a thread adds at a time, a divisor of COLUMNS and Q, 1
+//           where the filter is dilated;
+//           TUNE_FILTERS: filters of a thread, 4 or 8; TUNE_GROUPS: threads' groups of filters in a block;
 //           TUNE_SLICES: threads that share the outputs of a tile; TUNE_THREADS = LANES * SLICES; run time: N
 // Launch    grid = chunks * FILTER_BLOCKS, block = THREADS; a thread owns one row of taps, S*C of them, of FILTERS filters, over
-//           every SLICES-th output
+//           every SLICES-th run of outputs
 // Assumes   one group, IMAGES = 1 or IMAGE_CHUNKS = 1
-// Writes    every element of the workspace once. Slice i adds outputs i, i + SLICES, ... of each tile, tiles and images in
+// Writes    every element of the workspace once. Slice i adds runs i, i + SLICES, ... of each tile, tiles and images in
 //           order, one fused multiply-add each; then the slices are added in order. The padding enters as zeros, which
 //           differ from taps left out only where dy is not finite
-// Cost      2*N*P*Q*K*R*S*C flops, S*C + FILTERS/4 loads from shared memory for S*C * FILTERS multiply-adds; x and dy are read
-//           once from memory, WEIGHTS * chunks sums written: bound by arithmetic and shared memory alike
+// Cost      2*N*P*Q*K*R*S*C flops; for a run (RUN - 1) * STRIDE_W * C + S*C + RUN * FILTERS/4 loads from shared memory for
+//           RUN * S*C * FILTERS multiply-adds; x and dy are read once from memory, WEIGHTS * chunks sums written: bound by
+//           arithmetic
 // Tested    tests/operations/test_conv2d.py
 // Source    the transpose of the definition
 #include "conv2d.cuh"
@@ -27,11 +30,13 @@
 constexpr int IMAGES = TUNE_IMAGES, IMAGE_CHUNKS = TUNE_IMAGE_CHUNKS, BAND = ceil_div(P, IMAGE_CHUNKS);
 constexpr int THREADS = TUNE_THREADS, ROWS = TUNE_ROWS, COLUMNS = TUNE_COLUMNS, SLICES = TUNE_SLICES;
 constexpr int FILTERS = TUNE_FILTERS, BLOCK_FILTERS = FILTERS * TUNE_GROUPS, FILTER_BLOCKS = ceil_div(K, BLOCK_FILTERS);
-constexpr int LANES = R * TUNE_GROUPS, ROW_TAPS = S * C;
+constexpr int LANES = R * TUNE_GROUPS, ROW_TAPS = S * C, RUN = TUNE_RUN;
+constexpr int SEEN = RUN == 1 ? S : (RUN - 1) * STRIDE_W + S;  // pixels of a row that a run sees, DILATION_W apart
 constexpr int TILE_H = (ROWS - 1) * STRIDE_H + (R - 1) * DILATION_H + 1;
 constexpr int TILE_W = (COLUMNS - 1) * STRIDE_W + (S - 1) * DILATION_W + 1, PITCH = TILE_W * C | 1;
 static_assert(GROUPS == 1, "one group");
 static_assert(FILTERS % 4 == 0 && THREADS == LANES * SLICES, "a thread for every row of taps, group and slice");
+static_assert(COLUMNS % RUN == 0 && Q % RUN == 0 && (RUN == 1 || DILATION_W == 1), "whole runs, not of a dilated filter");
 static_assert(IMAGES == 1 || IMAGE_CHUNKS == 1, "a chunk is images or a band");
 
 GPUCNN_KERNEL __launch_bounds__(THREADS, 1)
@@ -61,20 +66,26 @@ conv2d_backward_weight_few_channels(SPEC_ACC* __restrict__ workspace, const SPEC
           gradients[e] = real ? to_acc(dy[(((long long)n * P + p) * Q + q) * K + k]) : SPEC_ACC(0);
         }
         __syncthreads();
-        for (int position = slice; position < ROWS * COLUMNS; position += SLICES) {
-          const int down = position / COLUMNS, across = position % COLUMNS;
+        for (int run = slice; run < ROWS * COLUMNS / RUN; run += SLICES) {
+          const int down = run / (COLUMNS / RUN), across = run % (COLUMNS / RUN) * RUN;
           if (row + down >= bottom || column + across >= Q) continue;
-          const SPEC_ACC* pixel = image + (down * STRIDE_H + r * DILATION_H) * PITCH + across * STRIDE_W * C;
-          Pack<SPEC_ACC, 4> gradient[FILTERS / 4];
+          const SPEC_ACC* pixels = image + (down * STRIDE_H + r * DILATION_H) * PITCH + across * STRIDE_W * C;
+          Pack<SPEC_ACC, 4> gradient[RUN][FILTERS / 4];
 #pragma unroll
-          for (int i = 0; i < FILTERS / 4; ++i)
-            gradient[i] = load_pack<4>(gradients + position * BLOCK_FILTERS + first + i * 4);
+          for (int i = 0; i < RUN * FILTERS / 4; ++i)
+            gradient[i / (FILTERS / 4)][i % (FILTERS / 4)] =
+                load_pack<4>(gradients + (run * RUN + i / (FILTERS / 4)) * BLOCK_FILTERS + first + i % (FILTERS / 4) * 4);
 #pragma unroll
-          for (int tap = 0; tap < ROW_TAPS; ++tap) {
-            const SPEC_ACC value = pixel[tap / C * DILATION_W * C + tap % C];
+          for (int i = 0; i < SEEN * C; ++i) {
+            const SPEC_ACC value = pixels[i / C * DILATION_W * C + i % C];
 #pragma unroll
-            for (int f = 0; f < FILTERS; ++f)
-              sums[f][tap] = multiply_add(gradient[f / 4].values[f % 4], value, sums[f][tap]);
+            for (int u = 0; u < RUN; ++u) {
+              const int tap = i - u * STRIDE_W * C;
+              if (!inside(tap, ROW_TAPS)) continue;
+#pragma unroll
+              for (int f = 0; f < FILTERS; ++f)
+                sums[f][tap] = multiply_add(gradient[u][f / 4].values[f % 4], value, sums[f][tap]);
+            }
           }
         }
         __syncthreads();

@@ -94,6 +94,10 @@ def main() -> None:
     parser.add_argument("--custom-loop", action="store_true", help="train with a loop written out instead of fit")
     parser.add_argument("--save", type=Path, help="file for the weights, e.g. mnist.safetensors")
     arguments = parser.parse_args()
+    for name, least in (("images", 10), ("epochs", 0)):  # a tenth of the images is held out
+        given = getattr(arguments, name)
+        if given is not None and given < least:
+            parser.error(f"--{name} must be at least {least}, got {given}")
     try:
         gpucnn.set_backend(arguments.backend)  # auto takes cuda when a launch succeeds, else numpy
         gpucnn.seed(arguments.seed)  # same seed, same bits: weights, order of the batches, dropout

@@ -182,6 +182,15 @@ def test_compile_refusals(options: dict[str, Any], error: type[Exception], messa
         Sequential().compile(**options)
 
 
+def test_a_refused_compile_leaves_the_earlier_one(backend: Backend) -> None:
+    model = compiled()
+    before = model.loss, model.optimizer, model.metrics, model.configuration
+    for wrong in ({"optimizer": "lion"}, {"loss": "hinge"}, {"metrics": ["f1"]}, {"precision": "int8"}):
+        with pytest.raises(ValueError, match="unknown|must be"):
+            model.compile(**{"optimizer": SGD(0.5), "loss": "mse", "metrics": [], **wrong})
+    assert (model.loss, model.optimizer, model.metrics, model.configuration) == before
+
+
 def test_losses_need_a_softmax_or_logits(backend: Backend) -> None:
     gpucnn.seed(0)
     model = Sequential([Dense(3, input_shape=(4,))])

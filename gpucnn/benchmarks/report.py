@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from gpucnn import __version__
 from gpucnn.benchmarks.case import NOT_MEASURED, Column, Conditions
 from gpucnn.benchmarks.runner import Results
+from gpucnn.errors import DataError
 
 
 def about(conditions: Conditions, command: Sequence[str], commit: str | None = None) -> dict[str, Any]:
@@ -71,12 +73,21 @@ def _commit(told: str | None) -> str:
 
 
 def write(path: Path, facts: dict[str, Any], conditions: Conditions, results: Results) -> None:
-    """Write a run as JSON so that readers see the old file or the whole new one."""
+    """Write a run as JSON so that readers see the old file or the whole new one.
+
+    Raises:
+        DataError: it cannot be written; the message says why.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     ceilings = {} if conditions.ceilings is None else conditions.ceilings.facts()
     whole = {"about": facts, "ceilings": ceilings, "sections": results}
-    temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def columns(section: str) -> tuple[Column, ...]:

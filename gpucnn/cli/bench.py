@@ -15,7 +15,7 @@ from gpucnn.backends.kernel_backend import KernelBackend
 from gpucnn.benchmarks import SECTIONS, report
 from gpucnn.benchmarks.case import NOT_MEASURED
 from gpucnn.benchmarks.measure import REPEATS
-from gpucnn.benchmarks.runner import Run
+from gpucnn.benchmarks.runner import Results, Run
 from gpucnn.benchmarks.setting import conditions_of
 from gpucnn.benchmarks.torch_training import WAYS
 
@@ -110,13 +110,19 @@ def command(
         chosen, wanted, repeats=repeats, say=partial(click.echo, err=True), tiny=tiny, data_dir=data_dir, ways=ways
     )
     facts = report.about(conditions, _command_line(sys.argv[1:]), commit)
+
+    def store(results: Results) -> None:
+        if path is not None:
+            report.write(path, facts, conditions, results)
+
     run = Run(
         wanted,
         conditions,
         patterns=patterns,
         seconds=math.inf if time_budget is None else time_budget,
-        store=lambda results: None if path is None else report.write(path, facts, conditions, results),
+        store=store,
     )
+    store(run.results)  # a file that cannot be written is told of now, not after the first case
     if conditions.tiny:
         click.echo("TINY sizes, to try the benchmark: no figure below counts")
     try:

@@ -112,17 +112,16 @@ class Model(Assembly):
 
         Raises:
             ValueError: unknown names, a metric that the loss cannot have, or a precision other than float32 for a model
-                of float64.
+                of float64; the model is compiled as it was then.
         """
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"compile: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision not in (None, "float32") and self.dtype != "float32":
             raise ValueError(f"compile: precision {precision} is for models of dtype float32, this one is {self.dtype}")
-        chosen = losses.get(loss)
+        chosen, stepping = losses.get(loss), optimizers.get(optimizer)
         self.metrics = get_metrics(metrics, chosen)
         self._compilations += 1
-        self._loss = chosen
-        self._optimizer = optimizers.get(optimizer)
+        self._loss, self._optimizer = chosen, stepping
         kind = PRECISIONS[precision or "float32"]
         self._precision, self._mixed = precision, None if kind is None else MixedPrecision(kind, self.backend)
         if self.built:
@@ -253,10 +252,10 @@ class Model(Assembly):
 
         Args:
             path: file to write; an existing one is replaced only when the new one is complete.
-            metadata: what else to keep, as JSON.
+            metadata: what else to keep, as JSON; under "architecture" the file has the layers.
 
         Raises:
-            ValueError: the model is not built.
+            ValueError: the model is not built, or the metadata has an "architecture" of its own.
             CheckpointError: a layer is not one of gpucnn's own, has an argument that a file cannot hold, or the file
                 cannot be written.
         """

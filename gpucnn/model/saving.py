@@ -17,6 +17,8 @@ _ARCHITECTURE, _SHAPE, _FROZEN = "architecture", "sample_shape", "frozen"
 def save_model(model: Model, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
     """Write a model's layers and weights; see Model.save."""
     shape, _ = model.sample_shapes("save")
+    if metadata and _ARCHITECTURE in metadata:
+        raise ValueError(f"save: metadata must not have {_ARCHITECTURE!r}, under which the file has the layers")
     architecture = {
         **describe(model),
         _SHAPE: list(shape),

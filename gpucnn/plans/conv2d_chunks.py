@@ -33,7 +33,7 @@ class Chunks:
     def of(cls, spec: Conv2dSpec, rows: int) -> Chunks:
         """Return the cut for kernels whose tiles have `rows` rows, of which few are cut short by the end of a band."""
         weights = spec.k * spec.r * spec.s * spec.c // spec.groups
-        positions = min(max(weights // 8, _LEAST_POSITIONS), _MOST_POSITIONS)
+        positions = min(max(weights // 24, _LEAST_POSITIONS), _MOST_POSITIONS)
         wanted = max(spec.p * spec.q // positions, 1)
         band = ceil_div(ceil_div(spec.p, wanted), rows) * rows if wanted > 1 else spec.p
         bands = ceil_div(spec.p, band)

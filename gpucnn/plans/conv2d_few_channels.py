@@ -139,7 +139,10 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
     item = _item(spec)
     filters = 8 if spec.k > 4 and row_taps <= 12 and spec.dtype != "float64" else 4
     groups = min(ceil_div(spec.k, filters), max(BLOCK // spec.r, 1))
-    columns = min(spec.q, _BACKWARD_COLUMNS)
+    run = next(run for run in (4, 2, 1) if spec.q % run == 0)
+    if _span(spec, 1) > spec.s or (run - 1) * spec.stride[1] + spec.s > _MOST_SEEN:
+        run = 1
+    columns = ceil_div(ceil_div(spec.q, ceil_div(spec.q, _BACKWARD_COLUMNS)), run) * run
     rows = min(spec.p, max(_BACKWARD_POSITIONS // columns, 1))
     slices = 1
     while (
@@ -148,6 +151,8 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
         and 2 * slices * spec.r * groups * row_taps * item <= _SLICE_BYTES
     ):
         slices *= 2
+    even = (rows for rows in range(rows, min(spec.p, 2 * rows) + 1) if rows * columns // run % slices == 0)
+    rows = next(even, rows)  # every slice has as many runs
 
     def shared_bytes() -> int:
         image = ((rows - 1) * spec.stride[0] + _span(spec, 0)) * (_line(spec, columns) * spec.c | 1)
@@ -157,8 +162,8 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
     while shared_bytes() > STATIC_SHARED_BYTES:
         if rows > 1:
             rows -= 1
-        elif columns > 1:
-            columns = ceil_div(columns, 2)
+        elif columns > run:
+            columns = ceil_div(columns, 2 * run) * run
         elif groups > 1:
             groups = ceil_div(groups, 2)
         else:
@@ -166,13 +171,13 @@ def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[
     chunks = Chunks.of(spec, rows)
     threads = slices * spec.r * groups
     tuned = {
-        **macros, **chunks.macros, "TUNE_ROWS": rows, "TUNE_COLUMNS": columns, "TUNE_FILTERS": filters,
-        "TUNE_GROUPS": groups, "TUNE_SLICES": slices, "TUNE_THREADS": threads,
+        **macros, **chunks.macros, "TUNE_ROWS": rows, "TUNE_COLUMNS": columns, "TUNE_RUN": run,
+        "TUNE_FILTERS": filters, "TUNE_GROUPS": groups, "TUNE_SLICES": slices, "TUNE_THREADS": threads,
     }  # fmt: skip
     entry = "conv2d_backward_weight_few_channels"
     grid = chunks.count(spec) * ceil_div(spec.k, filters * groups)
     first = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads,))
-    order = f"tiles of {rows} x {columns} outputs in {slices} slices"
+    order = f"tiles of {rows} x {columns} outputs, {slices} slices of runs of {run}"
     yield chunks.summed("few_channels", "", first, spec, order)
 
 

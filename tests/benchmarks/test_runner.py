@@ -216,6 +216,13 @@ def test_the_user_tells_the_commit_of_a_copy(bench, tmp_path, monkeypatch):
     assert json.loads(path.read_text(encoding="utf-8"))["about"]["commit"] == "5eed"
 
 
+def test_a_file_that_cannot_be_written_is_told_of_before_anything_is_measured(bench, tmp_path):
+    path = tmp_path / "no such folder" / "found.json"
+    result = bench("--json", str(path), cases=(("one", interrupt),))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: cannot write {path}: No such file or directory\n"
+
+
 def test_the_script_runs_from_a_checkout(tmp_path):
     script = Path(__file__).parents[2] / "scripts" / "benchmark.py"
     arguments = ["cpu", "--tiny", "--repeats", "1", "--filter", "forward, N64 C24", "--json", str(tmp_path / "a.json")]

@@ -34,8 +34,8 @@ DEFECTS = [
     (
         "removed barrier before the sums",
         _WEIGHT,
-        "        }\n        __syncthreads();\n        for (int position",
-        "        }\n        for (int position",
+        "        }\n        __syncthreads();\n        for (int run",
+        "        }\n        for (int run",
     ),
     (
         "removed barrier after the sums",
@@ -46,7 +46,7 @@ DEFECTS = [
     ("removed barrier between the slices", _WEIGHT, "= sums[f][tap];\n      __syncthreads();\n", "= sums[f][tap];\n"),
     ("removed barrier between the filters", _WEIGHT, "    if (SLICES > 1) __syncthreads();\n", ""),
     ("lost slice", _WEIGHT, "other < SLICES; ++other", "other < SLICES - 1; ++other"),
-    ("swapped strides, backward_weight", _WEIGHT, "across * STRIDE_W * C", "across * STRIDE_H * C"),
+    ("swapped strides, backward_weight", _WEIGHT, "i - u * STRIDE_W * C", "i - u * STRIDE_H * C"),
     (
         "wrong dilation, backward_weight",
         _WEIGHT,
@@ -66,10 +66,16 @@ DEFECTS = [
         "",
     ),
     (
-        "skipped last output of a tile",
+        "gradient of the first output of a run",
         _WEIGHT,
-        "position < ROWS * COLUMNS; position",
-        "position < ROWS * COLUMNS - 1; position",
+        "multiply_add(gradient[u]",
+        "multiply_add(gradient[0]",
+    ),
+    (
+        "skipped last run of a tile",
+        _WEIGHT,
+        "run < ROWS * COLUMNS / RUN; run",
+        "run < ROWS * COLUMNS / RUN - 1; run",
     ),
     (
         "removed barrier before the tile, backward_input",

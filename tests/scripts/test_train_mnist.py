@@ -47,5 +47,18 @@ def test_missing_data_is_one_line(tmp_path):
     assert line.startswith("error: mnist: expected its four files")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "0"], "--images must be at least 10, got 0"),
+        (["--images", "-40"], "--images must be at least 10, got -40"),
+        (["--epochs", "-1", "--custom-loop"], "--epochs must be at least 0, got -1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(tmp_path, arguments, message):
+    done = run(tmp_path, "--dataset", "digits", *arguments)
+    assert done.returncode == 2 and done.stderr.strip().endswith(f"error: {message}"), done.stderr
+
+
 def test_it_is_short():
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) < 120

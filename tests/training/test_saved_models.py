@@ -105,6 +105,13 @@ def test_a_model_built_by_its_first_input_and_renumbered_names(tmp_path: Path) -
         assert list(loaded.state_dict()) == list(model.state_dict()) and loaded.layers[1].numbered
 
 
+def test_metadata_cannot_take_the_place_of_the_layers(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match="^save: metadata must not have 'architecture', under which the file has"):
+        small().save(path, {"architecture": "mine"})
+    assert not path.exists()
+
+
 def test_load_weights_reads_a_model_file(tmp_path: Path) -> None:
     with gpucnn.use_backend("numpy"):
         model, other = small(seed=1), small(seed=2)
