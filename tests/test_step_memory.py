@@ -182,7 +182,7 @@ def test_nothing_is_held_at_the_peak_of_a_vgg_11_step_that_no_launch_needs() -> 
     assert inputs == outputs, "no output of a convolution is kept for the pooling behind it"
     chosen = [a.dtype for a in large if any(place.endswith((".argmax", ".choice")) for place in a.used_by)]
     assert len(chosen) >= 2 and set(chosen) == {"uint8"}
-    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.4 * kept_by_pytorch(32, 128)
+    assert found.layout.nbytes < 1.05 * found.layout.peak_bytes < 0.5 * kept_by_pytorch(32, 128)
 
 
 def test_summary_tells_it_when_asked(backend: Backend) -> None:
