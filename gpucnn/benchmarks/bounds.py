@@ -56,7 +56,7 @@ COLUMNS = (
 )
 
 CAPABILITY = 90
-ARCHITECTURE = "sm_90a"
+ARCHITECTURE = f"sm_{CAPABILITY}a"
 """What a GPU of that capability compiles for."""
 BYTES_PER_SECOND = 4.8e12
 RATES = {

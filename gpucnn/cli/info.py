@@ -14,7 +14,7 @@ import click
 
 from gpucnn import __version__, backends, cache
 from gpucnn.backends.kernel_backend import KernelBackend
-from gpucnn.devices import nvrtc
+from gpucnn.devices import nvrtc, sass
 from gpucnn.devices.cuda.driver import supported_cuda
 from gpucnn.devices.emulated import toolchain
 from gpucnn.kernel_source import kernel_directory
@@ -46,6 +46,7 @@ def facts() -> dict[str, Any]:
         "driver_supports_cuda": None if driver is None else f"{driver[0]}.{driver[1]}",
         "gpu": _gpu() if reasons["cuda"] is None else None,
         "nvrtc": compiler or _WORKS,
+        "nvdisasm": sass.available() or _WORKS,
         "compilers": {
             "nvrtc": None if compiler else ".".join(map(str, nvrtc.load().version)),
             "g++": None if toolchain.unavailable() else toolchain.version(toolchain.compiler()),
@@ -136,6 +137,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ("driver", f"supports CUDA {found['driver_supports_cuda']}" if found["driver_supports_cuda"] else "none found"),
         ("gpu", ", ".join(f"{name} {value}" for name, value in (found["gpu"] or {}).items())),
         ("nvrtc", found["compilers"]["nvrtc"] or found["nvrtc"]),
+        ("nvdisasm", found["nvdisasm"]),
         ("g++", found["compilers"]["g++"] or "not found"),
         ("kernels", found["kernels"]),
         ("cache", found["cache"]),

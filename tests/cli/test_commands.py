@@ -124,7 +124,7 @@ def test_info_says_what_works_and_why_not():
     assert found["backends"]["numpy"] == "works"
     assert found["auto"] in ("numpy", "cuda")
     text = run("info").stdout
-    for line in ("numpy", "cuda", "emulated", "nvrtc", "cache"):
+    for line in ("numpy", "cuda", "emulated", "nvrtc", "nvdisasm", "cache"):
         assert f"\n{line}" in text
 
 
