@@ -327,8 +327,8 @@ def _divisor(count: int) -> int:
 def _chunk(spec: Conv2dSpec, tiles: tuple[_Tile, ...]) -> int:
     """Return the positions of a chunk: more chunks fill the multiprocessors, and are more sums to write and to add.
 
-    The sums take no more memory than twice the operands, and the chunk is the longest of those within a twentieth of the
-    least time, which halves that memory for many layers.
+    The sums take no more memory than twice the operands, and the chunk is the longest of those within a twentieth of
+    the least time, which halves that memory for many layers.
     """
     filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
     positions = _BATCH * spec.p * spec.q
