@@ -19,6 +19,7 @@ from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
+from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -31,8 +32,6 @@ _EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
 _FARTHEST = 2**30
 """The implicit GEMM marks rows that have no image by a pixel this far outside."""
 
-_BATCH, _MULTIPROCESSORS = 64, 132
-"""Of the chunks of the gradient of the weight: their number decides the bits, so it is the Spec's alone."""
 _LEAST_CHUNK, _CHUNK_STEP = 256, 64
 _BUSY_THREADS = 384
 """Of a multiprocessor that multiplies all the time: three warps of a scheduler, which take turns."""
@@ -331,19 +330,19 @@ def _chunk(spec: Conv2dSpec, tiles: tuple[_Tile, ...]) -> int:
     the least time, which halves that memory for many layers.
     """
     filters, columns = spec.k // spec.groups, spec.r * spec.s * spec.c // spec.groups
-    positions = _BATCH * spec.p * spec.q
+    positions = TYPICAL_BATCH * spec.p * spec.q
     sum_bytes = dtypes.numpy_dtype(spec.acc_dtype).itemsize
 
     def cycles(tile: _Tile, chunk: int) -> float:
         chunks = ceil_div(positions, chunk)
         blocks = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
-        of_multiprocessor = max(ceil_div(blocks, _MULTIPROCESSORS), ceil_div(_BUSY_THREADS, tile.threads))
+        of_multiprocessor = max(ceil_div(blocks, TYPICAL_MULTIPROCESSORS), ceil_div(_BUSY_THREADS, tile.threads))
         multiplying = of_multiprocessor * chunk * tile.instructions / _LANES
         return multiplying + 2 * sum_bytes * chunks * spec.k * columns / _BYTES_PER_CYCLE
 
-    operands = _BATCH * (spec.h * spec.w * spec.c + spec.p * spec.q * spec.k)
+    operands = TYPICAL_BATCH * (spec.h * spec.w * spec.c + spec.p * spec.q * spec.k)
     fitting = max(2 * operands // (spec.k * columns), 1)
-    most = min(ceil_div(positions, _LEAST_CHUNK), 4 * _MULTIPROCESSORS, fitting)
+    most = min(ceil_div(positions, _LEAST_CHUNK), 4 * TYPICAL_MULTIPROCESSORS, fitting)
     lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
     times = {length: min(cycles(tile, length) for tile in tiles) for length in lengths}
     return max(length for length, time in times.items() if time <= 1.05 * min(times.values()))

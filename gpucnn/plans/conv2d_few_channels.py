@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from gpucnn import dtypes
 from gpucnn.limits import STATIC_SHARED_BYTES, WARP
 from gpucnn.plans.conv2d_chunks import Chunks
-from gpucnn.plans.geometry import BLOCK, VECTOR_BYTES
+from gpucnn.plans.geometry import BLOCK, TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS, VECTOR_BYTES
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -29,7 +29,6 @@ _FOUR = 4
 _MOST_CELL_SUMS, _MOST_SEEN, _MOST_PLACES = 48, 16, 24
 """Of a thread of backward_input: sums of a cell, outputs of a column and places that it brings to shared memory."""
 _MOST_FILTER_SLICES = 4
-_BATCH, _MULTIPROCESSORS = 64, 132
 _MOST_SLICES = 8
 _SLICE_BYTES = 20 * 1024
 
@@ -88,7 +87,8 @@ def backward_input(spec: Conv2dSpec, macros: Mapping[str, object], alignment: in
     cells = ceil_div(down, ceil_div(down, cells))
     columns = ceil_div(across, ceil_div(across, _COLUMNS))
     lines = max(min(ceil_div(down, cells), BLOCK // (columns * slices)), 1)
-    while lines > 1 and _BATCH * ceil_div(down, cells * lines) * ceil_div(across, columns) < _MULTIPROCESSORS * 3 // 4:
+    least_blocks = TYPICAL_MULTIPROCESSORS * 3 // 4
+    while lines > 1 and TYPICAL_BATCH * ceil_div(down, cells * lines) * ceil_div(across, columns) < least_blocks:
         lines = ceil_div(lines, 2)
 
     def places() -> int:

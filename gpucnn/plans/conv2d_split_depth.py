@@ -24,17 +24,16 @@ from math import gcd
 from typing import Generic, TypeVar
 
 from gpucnn import dtypes
-from gpucnn.plans.geometry import BLOCK
+from gpucnn.plans.geometry import BLOCK, TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
 __all__: list[str] = []  # no operations
 
-_MULTIPROCESSORS = 132
-_BATCH, _FEWEST = 64, 1
+_FEWEST = 1
 _LAUNCH_CYCLES = 3500
 """2 microseconds at 1.75 GHz."""
-_SUMS_PER_CYCLE = _MULTIPROCESSORS * 26 / 8
+_SUMS_PER_CYCLE = TYPICAL_MULTIPROCESSORS * 26 / 8
 """Of 4 bytes, written and read."""
 _LEAST_GAIN = 1.3
 _MOST_CHUNKS = 8
@@ -71,7 +70,7 @@ class Work(Generic[TileT]):
         """Units of the depth."""
         return ceil_div(self.terms, self.unit)
 
-    def time(self, tile: TileT, batch: int, units: int, multiprocessors: int = _MULTIPROCESSORS) -> float:
+    def time(self, tile: TileT, batch: int, units: int, multiprocessors: int = TYPICAL_MULTIPROCESSORS) -> float:
         """Return the cycles for a batch whose sums are cut into chunks of so many units of the depth, or are whole."""
         chunks = ceil_div(self.units, units)
         rounds = ceil_div(self.blocks(tile, batch) * chunks, multiprocessors)
@@ -109,13 +108,13 @@ WHOLE: dict[str, object] = {"TUNE_CHUNKS": 1}
 def split_of(work: Work[TileT]) -> Split | None:
     """Return how to split the depth, or None where that gains nothing, whatever the batch."""
     lengths = {ceil_div(work.units, chunks) for chunks in range(2, _MOST_CHUNKS + 1)} - {work.units}
-    for batch in (_BATCH, _FEWEST) if _idle_by_half(work) else (_FEWEST,):
+    for batch in (TYPICAL_BATCH, _FEWEST) if _idle_by_half(work) else (_FEWEST,):
         whole = min(work.time(tile, batch, work.units) for tile in work.whole)
         chunked = {units: min(work.time(tile, batch, units) for tile in work.chunked) for units in lengths}
         gaining = [units for units in sorted(lengths, reverse=True) if _LEAST_GAIN * chunked[units] <= whole]
         if gaining:
             units = min(gaining, key=chunked.__getitem__)
-            return Split(units * work.unit, ceil_div(work.units, units), batch == _BATCH)
+            return Split(units * work.unit, ceil_div(work.units, units), batch == TYPICAL_BATCH)
     return None
 
 
@@ -180,5 +179,5 @@ def most_taps(spec: Conv2dSpec) -> int:
 
 def _idle_by_half(work: Work[TileT]) -> bool:
     """Say whether a batch of 64 gives work to at most half of an H200, in the tile that is the quickest for it."""
-    best = min(work.whole, key=lambda tile: work.time(tile, _BATCH, work.units))
-    return 2 * work.blocks(best, _BATCH) <= _MULTIPROCESSORS
+    best = min(work.whole, key=lambda tile: work.time(tile, TYPICAL_BATCH, work.units))
+    return 2 * work.blocks(best, TYPICAL_BATCH) <= TYPICAL_MULTIPROCESSORS

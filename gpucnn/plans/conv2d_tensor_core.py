@@ -22,6 +22,7 @@ from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
+from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Plan, ceil_div
 from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
 from gpucnn.specs import Conv2dSpec
@@ -39,7 +40,6 @@ _128X64 = Tile(128, 64, 64, 32, 64, 4)
 _64X64 = Tile(64, 64, 32, 32, 128, 3)
 _128X32, _32X128 = Tile(128, 32, 32, 32, 64, 4), Tile(32, 128, 32, 32, 64, 4)
 
-_BATCH, _MULTIPROCESSORS = 64, 132
 _REACH = 100
 """A tile so wide (rows * columns / (rows + columns)) multiplies as long as it copies from L2, where an H100's mma.sync
 reaches two thirds of the tensor cores' rate and L2 brings a multiprocessor about 26 bytes a cycle. To a few blocks L2
@@ -199,10 +199,11 @@ def _chunk(spec: Conv2dSpec, limits: DeviceLimits, product: Product, tiles: tupl
         )
         return rounds * slices * _time_of_slice(tile, product) + chunks * spec.k * columns // 5
 
-    positions = _BATCH * spec.p * spec.q
-    most = min(ceil_div(positions, _LEAST_CHUNK), 2 * _MULTIPROCESSORS)
+    positions = TYPICAL_BATCH * spec.p * spec.q
+    most = min(ceil_div(positions, _LEAST_CHUNK), 2 * TYPICAL_MULTIPROCESSORS)
     lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
-    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length, _BATCH, _MULTIPROCESSORS) for tile in tiles))
+    typical = TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
+    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length, *typical) for tile in tiles))
     return chunk, sorted(tiles, key=lambda tile: time(tile, chunk, spec.n, limits.multiprocessors))
 
 

@@ -14,6 +14,9 @@ __all__: list[str] = []  # no operations
 BLOCK = 256
 """Threads of a block, unless said otherwise: eight blocks fill an SM of any supported device."""
 VECTOR_BYTES = 16
+TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS = 64, 132
+"""The batch and the device, an H200, that an order of additions is chosen for: it is the Spec's alone, so the bits do
+not depend on the batch or the device at hand."""
 MAX_LANE_COLUMNS = 1024
 """Rows of up to this many columns are worked on by one warp or less."""
 
