@@ -17,28 +17,22 @@
 //           from cache, WEIGHTS * chunks sums are written: bound by arithmetic when K and R*S*C are not small
 // Tested    tests/operations/test_conv2d.py
 // Source    see conv2d_forward_implicit_gemm.cu
+#include "conv2d_pixels.cuh"
 #include "conv2d_tile.cuh"
 
 constexpr int CHUNK = TUNE_CHUNK;
 constexpr int COLUMN_TILES = ceil_div(FILTER, COLUMNS), ROW_TILES = ceil_div(K, ROWS);
 static_assert(CHUNK % DEPTH == 0, "TUNE_CHUNK is a multiple of TUNE_DEPTH");
 
-// Where a tap and a channel read x for one output position, perhaps in the padding.
-struct Pixel {
-  const SPEC_T* source;
-  int h, w;
-};
+typedef PixelWalk<DEPTH> Pixel;
 
 struct Operands {
-  static constexpr bool SAME = R == 1 && S == 1 && STRIDE_H == 1 && STRIDE_W == 1 && PAD_TOP == 0 && PAD_LEFT == 0 &&
-                               P == H && Q == W;  // every output reads the pixel of its own position
-  static constexpr int DOWN = DEPTH / Q % P * STRIDE_H, ACROSS = DEPTH % Q * STRIDE_W;
   Carrier<ROWS, VECTOR_K, false> left;
   Carrier<COLUMNS, VECTOR_C, false> right;
   const SPEC_T* gradient;  // dy at this thread's filter and first position
   int left_positions, right_positions;  // of the chunk from this thread's first on
-  Pixel pixels[SAME ? 1 : decltype(right)::COUNT];
-  int from_top, from_left;  // of this thread's tap, relative to a window's first pixel inside the image
+  TapOffset tap;
+  Pixel pixels[SAME_PIXELS ? 1 : decltype(right)::COUNT];
   bool used_filter, used_weight;
 
   __device__ __forceinline__ Operands(const SPEC_T* dy, const SPEC_T* x, int first_row, int first_column, unsigned begin,
@@ -47,16 +41,11 @@ struct Operands {
         left_positions((int)(end - begin) - left.line(0)),
         right_positions((int)(end - begin) - right.line(0)),
         used_filter(K % ROWS == 0 || first_row + left.offset() < K) {
-    const int column = first_column + right.offset(), stored = column / C, tap = FLIP ? R * S - 1 - stored : stored;
+    const int column = first_column + right.offset();
     used_weight = FILTER % COLUMNS == 0 || column < FILTER;
-    from_top = used_weight ? tap / S * DILATION_H - PAD_TOP : 0;
-    from_left = used_weight ? tap % S * DILATION_W - PAD_LEFT : 0;
+    tap = TapOffset(column);
 #pragma unroll
-    for (int i = 0; i < (SAME ? 1 : right.COUNT); ++i) {
-      const OutputPosition at = output_position(begin + right.line(i));
-      const int h = at.p * STRIDE_H + from_top, w = at.q * STRIDE_W + from_left;
-      pixels[i] = {x + (at.n * IMAGE + ((long long)h * W + w) * C + column % C), h, w};
-    }
+    for (int i = 0; i < (SAME_PIXELS ? 1 : right.COUNT); ++i) pixels[i] = Pixel::of(x + tap.channel, tap, begin + right.line(i));
   }
   __device__ __forceinline__ void fetch() {
 #pragma unroll
@@ -68,34 +57,20 @@ struct Operands {
     }
 #pragma unroll
     for (int i = 0; i < right.COUNT; ++i) {
-      const Pixel& pixel = pixels[SAME ? 0 : i];
+      const Pixel& pixel = pixels[SAME_PIXELS ? 0 : i];
       right.packs[i] = {};
       const bool valid = used_weight & right.carries(i) & (i * right.STEP < right_positions);
-      if (valid & (SAME || (inside(pixel.h, H) & inside(pixel.w, W))))
-        right.packs[i] = load_pack<VECTOR_C>(pixel.source + (SAME ? (long long)i * right.STEP * C : 0));
+      if (valid & (SAME_PIXELS || pixel.in_image()))
+        right.packs[i] = load_pack<VECTOR_C>(pixel.source + (SAME_PIXELS ? (long long)i * right.STEP * C : 0));
     }
   }
   __device__ __forceinline__ void advance() {
     left_positions -= DEPTH;
     right_positions -= DEPTH;
     gradient += (long long)DEPTH * K;
-    if (SAME) pixels[0].source += (long long)DEPTH * C;
+    if (SAME_PIXELS) pixels[0].source += (long long)DEPTH * C;
 #pragma unroll
-    for (int i = 0; i < (SAME ? 0 : right.COUNT); ++i) {
-      Pixel& pixel = pixels[i];
-      pixel.h += DOWN;
-      pixel.w += ACROSS;
-      pixel.source += DEPTH / (P * Q) * IMAGE + ((long long)DOWN * W + ACROSS) * C;
-      if (pixel.w >= Q * STRIDE_W + from_left) {  // behind the last output of a row
-        pixel.w -= Q * STRIDE_W;
-        pixel.h += STRIDE_H;
-        pixel.source += ((long long)STRIDE_H * W - Q * STRIDE_W) * C;
-      }
-      if (pixel.h >= P * STRIDE_H + from_top) {  // of an image
-        pixel.h -= P * STRIDE_H;
-        pixel.source += IMAGE - (long long)P * STRIDE_H * W * C;
-      }
-    }
+    for (int i = 0; i < (SAME_PIXELS ? 0 : right.COUNT); ++i) pixels[i].advance(tap);
   }
 };
 

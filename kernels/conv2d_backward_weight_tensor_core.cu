@@ -21,7 +21,7 @@
 //           tensor cores when K and R*S*C are not small, else by memory: dy and x once, the workspace
 // Tested    tests/operations/test_conv2d_tensor_core.py
 // Source    see conv2d_forward_tensor_core.cu
-#include "conv2d.cuh"
+#include "conv2d_pixels.cuh"
 #include "tensor_core_tile.cuh"
 
 constexpr int CHUNK = TUNE_CHUNK;
@@ -31,26 +31,19 @@ constexpr int WIDTH = 4;  // sums in 16 bytes
 static_assert(CHUNK % DEPTH == 0, "TUNE_CHUNK is a multiple of TUNE_DEPTH");
 static_assert(GROUP_C % VECTOR == 0 && GROUP_K % VECTOR == 0, "a chunk lies within one tap, and within one group");
 
-// Where one thread copies a chunk of the image: the pixel that its tap meets from an output position.
-struct Pixel {
-  const SPEC_T* source;
-  int h, w;
-};
+typedef PixelWalk<DEPTH> Pixel;
 
 struct Operands {
   typedef OperandTile<ROWS, false> Left;
   typedef OperandTile<COLUMNS, false> Right;
-  static constexpr bool SAME = R == 1 && S == 1 && STRIDE_H == 1 && STRIDE_W == 1 && PAD_TOP == 0 && PAD_LEFT == 0 &&
-                               P == H && Q == W;  // every output reads the pixel of its own position
-  static constexpr int DOWN = DEPTH / Q % P * STRIDE_H, ACROSS = DEPTH % Q * STRIDE_W;
   struct Place {
     int left, right;  // positions of the chunk from this thread's first on
     const SPEC_T* dy;
-    Pixel pixels[SAME ? 1 : Right::COUNT];
+    Pixel pixels[SAME_PIXELS ? 1 : Right::COUNT];
   };
   const SPEC_T* dy;  // at this thread's filter
   const SPEC_T* x;   // at this thread's channel
-  int from_top, from_left;  // of its tap, relative to a window's first pixel inside the image
+  TapOffset tap;
   bool used_filter, used_weight;
   unsigned begin;
   int positions;
@@ -61,21 +54,15 @@ struct Operands {
         used_filter(GROUP_K % ROWS == 0 || first_row + Left::offset() < GROUP_K),
         begin(chunk_begin),
         positions((int)(chunk_end - chunk_begin)) {
-    const int column = first_column + Right::offset(), stored = column / GROUP_C;
-    const int tap = FLIP ? R * S - 1 - stored : stored;
+    const int column = first_column + Right::offset();
     used_weight = FILTER % COLUMNS == 0 || column < FILTER;
-    x = image + column % GROUP_C;
-    from_top = used_weight ? tap / S * DILATION_H - PAD_TOP : 0;
-    from_left = used_weight ? tap % S * DILATION_W - PAD_LEFT : 0;
+    tap = TapOffset(column);
+    x = image + tap.channel;
   }
   __device__ __forceinline__ Place first() const {
     Place place = {positions - Left::line(0), positions - Right::line(0), dy + (long long)(begin + Left::line(0)) * K};
 #pragma unroll
-    for (int i = 0; i < (SAME ? 1 : Right::COUNT); ++i) {
-      const OutputPosition at = output_position(begin + Right::line(i));
-      const int h = at.p * STRIDE_H + from_top, w = at.q * STRIDE_W + from_left;
-      place.pixels[i] = {x + at.n * IMAGE + ((long long)h * W + w) * C, h, w};
-    }
+    for (int i = 0; i < (SAME_PIXELS ? 1 : Right::COUNT); ++i) place.pixels[i] = Pixel::of(x, tap, begin + Right::line(i));
     return place;
   }
   __device__ __forceinline__ void copy(const Place& place, SPEC_T* left, SPEC_T* right, bool wanted) const {
@@ -88,34 +75,20 @@ struct Operands {
 #pragma unroll
     for (int i = 0; i < Right::COUNT; ++i)
       if (Right::copies(i)) {
-        const Pixel& pixel = place.pixels[SAME ? 0 : i];
-        const SPEC_T* const source = SAME ? pixel.source + (long long)i * Right::STEP * C : pixel.source;
+        const Pixel& pixel = place.pixels[SAME_PIXELS ? 0 : i];
+        const SPEC_T* const source = SAME_PIXELS ? pixel.source + (long long)i * Right::STEP * C : pixel.source;
         // The operator & leaves no branches.
         const bool valid = used_weight & (i * Right::STEP < place.right);
-        Right::copy(right, i, source, valid & (SAME || (inside(pixel.h, H) & inside(pixel.w, W))), wanted);
+        Right::copy(right, i, source, valid & (SAME_PIXELS || pixel.in_image()), wanted);
       }
   }
   __device__ __forceinline__ void advance(Place& place) const {
     place.left -= DEPTH;
     place.right -= DEPTH;
     place.dy += (long long)DEPTH * K;
-    if (SAME) place.pixels[0].source += (long long)DEPTH * C;
+    if (SAME_PIXELS) place.pixels[0].source += (long long)DEPTH * C;
 #pragma unroll
-    for (int i = 0; i < (SAME ? 0 : Right::COUNT); ++i) {
-      Pixel& pixel = place.pixels[i];
-      pixel.h += DOWN;
-      pixel.w += ACROSS;
-      pixel.source += DEPTH / (P * Q) * IMAGE + ((long long)DOWN * W + ACROSS) * C;
-      if (pixel.w >= Q * STRIDE_W + from_left) {  // behind the last output of a row
-        pixel.w -= Q * STRIDE_W;
-        pixel.h += STRIDE_H;
-        pixel.source += ((long long)STRIDE_H * W - Q * STRIDE_W) * C;
-      }
-      if (pixel.h >= P * STRIDE_H + from_top) {  // of an image
-        pixel.h -= P * STRIDE_H;
-        pixel.source += IMAGE - (long long)P * STRIDE_H * W * C;
-      }
-    }
+    for (int i = 0; i < (SAME_PIXELS ? 0 : Right::COUNT); ++i) place.pixels[i].advance(tap);
   }
 };
 

@@ -6,7 +6,7 @@ _SHARED, _PHASES, _TILE = "conv2d.cuh", "conv2d_phases.cuh", "conv2d_tile.cuh"
 _FORWARD_DIRECT, _FORWARD_GEMM = "conv2d_forward_direct.cu", "conv2d_forward_implicit_gemm.cu"
 _INPUT_DIRECT, _INPUT_GEMM = "conv2d_backward_input_direct.cu", "conv2d_backward_input_implicit_gemm.cu"
 _WEIGHT_DIRECT, _WEIGHT_GEMM = "conv2d_backward_weight_direct.cu", "conv2d_backward_weight_implicit_gemm.cu"
-_WEIGHT_SUM = "conv2d_backward_weight_sum.cu"
+_WEIGHT_SUM, _PIXELS = "conv2d_backward_weight_sum.cu", "conv2d_pixels.cuh"
 
 DEFECTS = [
     # -- what every kernel shares
@@ -207,16 +207,16 @@ DEFECTS = [
         "begin + CHUNK",
     ),
     ("swapped strides, backward_weight direct", _WEIGHT_DIRECT, "at.q * STRIDE_W", "at.q * STRIDE_H"),
-    ("swapped strides, backward_weight implicit GEMM", _WEIGHT_GEMM, "at.q * STRIDE_W", "at.q * STRIDE_H"),
+    ("swapped strides, backward_weight implicit GEMM", _PIXELS, "at.q * STRIDE_W", "at.q * STRIDE_H"),
     (
         "padding on the wrong side, backward_weight direct",
         _WEIGHT_DIRECT,
         "DILATION_W - PAD_LEFT",
         "DILATION_W - PAD_TOP",
     ),
-    ("padding on the wrong side, backward_weight GEMM", _WEIGHT_GEMM, "DILATION_H - PAD_TOP", "DILATION_H + PAD_TOP"),
+    ("padding on the wrong side, backward_weight GEMM", _PIXELS, "DILATION_H - PAD_TOP", "DILATION_H + PAD_TOP"),
     ("wrong dilation, backward_weight direct", _WEIGHT_DIRECT, "tap / S * DILATION_H", "tap / S * DILATION_W"),
-    ("wrong dilation, backward_weight implicit GEMM", _WEIGHT_GEMM, "tap % S * DILATION_W", "tap % S * DILATION_H"),
+    ("wrong dilation, backward_weight implicit GEMM", _PIXELS, "tap % S * DILATION_W", "tap % S * DILATION_H"),
     (
         "wrong filter tap, backward_weight direct",
         _WEIGHT_DIRECT,
@@ -225,23 +225,23 @@ DEFECTS = [
     ),
     (
         "wrong filter tap, backward_weight implicit GEMM",
-        _WEIGHT_GEMM,
+        _PIXELS,
         "tap = FLIP ? R * S - 1 - stored : stored",
         "tap = stored",
     ),
     (
         "end of a row forgotten, backward_weight implicit GEMM",
-        _WEIGHT_GEMM,
-        "if (pixel.w >= Q * STRIDE_W + from_left) {",
+        _PIXELS,
+        "if (w >= Q * STRIDE_W + tap.left) {",
         "if (false) {",
     ),
     (
         "end of an image forgotten, backward_weight implicit GEMM",
-        _WEIGHT_GEMM,
-        "if (pixel.h >= P * STRIDE_H + from_top) {",
+        _PIXELS,
+        "if (h >= P * STRIDE_H + tap.top) {",
         "if (false) {",
     ),
-    ("whole images forgotten, backward_weight implicit GEMM", _WEIGHT_GEMM, "DEPTH / (P * Q) * IMAGE + ", ""),
+    ("whole images forgotten, backward_weight implicit GEMM", _PIXELS, "DEPTH / (P * Q) * IMAGE + ", ""),
     ("missing group offset, backward_weight", _WEIGHT_DIRECT, "x + group * GROUP_C + c", "x + c"),
     ("next image forgotten, backward_weight direct", _WEIGHT_DIRECT, "        ++at.n;\n", ""),
     (

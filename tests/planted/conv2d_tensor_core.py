@@ -6,7 +6,7 @@ from __future__ import annotations
 
 _TILE, _TAPS = "tensor_core_tile.cuh", "conv2d_taps.cuh"
 _FORWARD, _INPUT = "conv2d_forward_tensor_core.cu", "conv2d_backward_input_tensor_core.cu"
-_WEIGHT = "conv2d_backward_weight_tensor_core.cu"
+_WEIGHT, _PIXELS = "conv2d_backward_weight_tensor_core.cu", "conv2d_pixels.cuh"
 
 DEFECTS = [
     # -- the pipeline
@@ -237,12 +237,12 @@ DEFECTS = [
         "used_filter(GROUP_K % ROWS == 0 || first_row + Left::offset() < GROUP_K)",
         "used_filter(true)",
     ),
-    ("image row without an end, backward_weight", _WEIGHT, "        pixel.w -= Q * STRIDE_W;\n", ""),
-    ("next row without its stride, backward_weight", _WEIGHT, "        pixel.h += STRIDE_H;\n", ""),
-    ("image without an end, backward_weight", _WEIGHT, "        pixel.h -= P * STRIDE_H;\n", ""),
+    ("image row without an end, backward_weight", _PIXELS, "      w -= Q * STRIDE_W;\n", ""),
+    ("next row without its stride, backward_weight", _PIXELS, "      h += STRIDE_H;\n", ""),
+    ("image without an end, backward_weight", _PIXELS, "      h -= P * STRIDE_H;\n", ""),
     (
         "next image at the wrong place, backward_weight",
-        _WEIGHT,
+        _PIXELS,
         "IMAGE - (long long)P * STRIDE_H",
         "IMAGE - (long long)H",
     ),
@@ -255,6 +255,6 @@ DEFECTS = [
     ),
     ("missing group offset of the image, backward_weight", _WEIGHT, "x + group * GROUP_C, first_row", "x, first_row"),
     ("missing group offset of the sums, backward_weight", _WEIGHT, "WEIGHTS + group * GROUP_K * FILTER", "WEIGHTS"),
-    ("swapped strides, backward_weight", _WEIGHT, "at.p * STRIDE_H + from_top", "at.p * STRIDE_W + from_top"),
-    ("padding on the wrong side, backward_weight", _WEIGHT, "DILATION_W - PAD_LEFT : 0", "DILATION_W + PAD_LEFT : 0"),
+    ("swapped strides, backward_weight", _PIXELS, "at.p * STRIDE_H + tap.top", "at.p * STRIDE_W + tap.top"),
+    ("padding on the wrong side, backward_weight", _PIXELS, "DILATION_W - PAD_LEFT : 0", "DILATION_W + PAD_LEFT : 0"),
 ]
