@@ -18,6 +18,7 @@ from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_coordinates import stay_within_int
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Launch, Plan, ceil_div
@@ -29,9 +30,6 @@ _THREADS = 128
 _MOST_SUMS_PER_THREAD = 8
 _VECTOR, _VECTOR_ALIGNMENT = 4, 16
 _EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
-_FARTHEST = 2**30
-"""The implicit GEMM marks rows that have no image by a pixel this far outside."""
-
 _LEAST_CHUNK, _CHUNK_STEP = 256, 64
 _BUSY_THREADS = 384
 """Of a multiprocessor that multiplies all the time: three warps of a scheduler, which take turns."""
@@ -169,15 +167,7 @@ def _reuses_pixels(spec: Conv2dSpec) -> bool:
 
 def _in_order(direct: Plan, tiled: Iterator[Plan], spec: Conv2dSpec, *, worthwhile: bool) -> Iterator[Plan]:
     """Yield the implicit GEMM where it is legal and the direct Plan, first whichever is likely to be faster."""
-    extents = [
-        (max(spec.h, spec.p * spec.stride[0]), spec.r, spec.dilation[0]),
-        (max(spec.w, spec.q * spec.stride[1]), spec.s, spec.dilation[1]),
-    ]
-    # The deepest tile looks up to 16 taps beyond the filter's end, and a row or an image beyond the last output. Those
-    # coordinates must not wrap.
-    legal = spec.groups == 1 and all(
-        size < _FARTHEST and (taps + 16) * (dilation if taps > 1 else 1) < _FARTHEST for size, taps, dilation in extents
-    )
+    legal = spec.groups == 1 and stay_within_int(spec, _depth(spec))
     if not (legal and worthwhile):
         yield direct
     if legal:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_coordinates import stay_within_int
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Plan, ceil_div
@@ -29,9 +30,8 @@ from gpucnn.specs import Conv2dSpec
 
 __all__: list[str] = []  # no operations
 
-_FARTHEST = 2**30
-"""The kernels mark rows that have no image by a pixel this far outside."""
 _MOST_DEPTH = 64
+"""Terms of the deepest tile."""
 
 
 _128X128, _256X128 = Tile(128, 128, 64, 64, 64, 4), Tile(256, 128, 64, 64, 64, 3)
@@ -104,15 +104,8 @@ def backward_weight(
 def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
     """Say whether accesses of 16 bytes are, along axes of these lengths, and whether coordinates stay within int."""
     elements = vector(spec.dtype)
-    extents = [(spec.h, spec.r, spec.dilation[0]), (spec.w, spec.s, spec.dilation[1])]
-    return (
-        alignment >= ACCESS_BYTES
-        and all(length % elements == 0 for length in vectors)
-        and all(
-            size < _FARTHEST and (taps + _MOST_DEPTH) * (dilation if taps > 1 else 1) < _FARTHEST
-            for size, taps, dilation in extents
-        )
-    )
+    whole = alignment >= ACCESS_BYTES and all(length % elements == 0 for length in vectors)
+    return whole and stay_within_int(spec, _MOST_DEPTH)
 
 
 def _time_of_slice(tile: Tile, product: Product) -> int:

@@ -100,6 +100,7 @@ def test_float64_and_wrapping_sizes_have_none(operation):
     for spec in (
         Conv2dSpec.of((1, 1, 2**27, 8), (8, 1, 1, 8), "float16"),
         Conv2dSpec.of((1, 1, 2**26, 8), (8, 1, 2, 8), "float16", dilation=(1, 2**25)),
+        Conv2dSpec.of((2, 4, 4, 8), (8, 2, 2, 8), "float16", stride=(5, 2**31 - 1)),
     ):
         assert bool(candidates(operation, spec)) == (spec.s == 1)
 
