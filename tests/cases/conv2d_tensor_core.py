@@ -33,6 +33,7 @@ _TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         (64, 5, 7, 8),
         {"stride": (2, 1), "padding": ((2, 1), (3, 2)), "dilation": (2, 1)},
     ),
+    "dilated_without_padding": ((2, 9, 8, 8), (8, 2, 2, 8), {"dilation": (2, 3)}),
     "one_tap": ((1, 5, 4, 40), (8, 1, 1, 40), {"stride": (2, 1)}),
     "one_step_and_three_chunks": ((2, 17, 17, 8), (8, 1, 1, 8), {}),
 }
