@@ -10,14 +10,14 @@ and a Spec whose precision is tf32, and last for float32 (`plans/conv2d_tensor_c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
-from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_chunks import PositionChunks
 from gpucnn.plans.conv2d_coordinates import stay_within_int
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
@@ -30,13 +30,10 @@ _THREADS = 128
 _MOST_SUMS_PER_THREAD = 8
 _VECTOR, _VECTOR_ALIGNMENT = 4, 16
 _EPILOGUE = ("SPEC_BIAS", "SPEC_ACTIVATION", "SPEC_SLOPE")
-_LEAST_CHUNK, _CHUNK_STEP = 256, 64
 _BUSY_THREADS = 384
 """Of a multiprocessor that multiplies all the time: three warps of a scheduler, which take turns."""
 _LANES, _BYTES_PER_CYCLE = 128, 2800
 """Threads that a multiprocessor serves in a cycle, and what an H200's memory moves for all of them."""
-_SMALL_WEIGHT = 2**18
-"""Above it one thread per weight fills a device, and the chunks are too few to share."""
 
 
 @dataclass(frozen=True)
@@ -123,31 +120,22 @@ def conv2d_backward_input(spec: Conv2dSpec, limits: DeviceLimits, alignment: int
 def conv2d_backward_weight(spec: Conv2dSpec, limits: DeviceLimits, alignment: int) -> Iterator[Plan]:
     """Yield Plans of the gradient of the weight: sums of chunks of output positions, then the sum of the chunks."""
     filter_size = spec.r * spec.s * spec.c // spec.groups
-    weights = spec.k * filter_size
     tiles = _by_rows(spec.k // spec.groups, spec.dtype)
-    chunk = _chunk(spec, tiles)
-    slices = 8 if weights < _SMALL_WEIGHT else 1
-    summation = f"{spec.acc_dtype} multiply-adds in the order {order_of_chunks(chunk, slices)}"
-    chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
-    macros = {**_without_epilogue(spec), "TUNE_CHUNK": chunk}
-    workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
-    adding = sum_launch(spec, {"TUNE_CHUNK": chunk}, 256 // slices, slices)
-
-    def in_two_stages(first: Plan) -> Plan:
-        return replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)
-
-    direct = _direct("conv2d_backward_weight", macros, None, 1, weights * chunks, summation)
+    chunks = PositionChunks(spec, _chunk(spec, tiles))
+    summation = f"{spec.acc_dtype} multiply-adds in the order {chunks.order}"
+    macros = {**_without_epilogue(spec), **chunks.macros}
+    direct = _direct("conv2d_backward_weight", macros, None, 1, spec.k * filter_size * chunks.count, summation)
 
     def grid(tile: _Tile) -> int:
-        return chunks * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
+        return chunks.count * ceil_div(spec.k, tile.rows) * ceil_div(filter_size, tile.columns)
 
     def tiled() -> Iterator[Plan]:
         ordered = sorted(tiles, key=lambda tile: ceil_div(grid(tile), limits.multiprocessors) * tile.instructions)
         for tile, vector in _by_vectors(spec, ordered, tiles[0], alignment):
             first = _implicit_gemm("conv2d_backward_weight", spec, macros, tile, vector, grid(tile), summation)
-            yield in_two_stages(first)
+            yield chunks.summed(first)
 
-    general = _in_order(in_two_stages(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
+    general = _in_order(chunks.summed(direct), tiled(), spec, worthwhile=spec.k >= 8 and filter_size >= 16)
     few_channels = conv2d_few_channels.backward_weight(spec, _without_epilogue(spec))
     depthwise = conv2d_depthwise.backward_weight(spec, alignment, _without_epilogue(spec))
     on_cuda_cores = chain(depthwise, *_first_if(_reuses_pixels(spec), few_channels, general))
@@ -332,10 +320,10 @@ def _chunk(spec: Conv2dSpec, tiles: tuple[_Tile, ...]) -> int:
 
     operands = TYPICAL_BATCH * (spec.h * spec.w * spec.c + spec.p * spec.q * spec.k)
     fitting = max(2 * operands // (spec.k * columns), 1)
-    most = min(ceil_div(positions, _LEAST_CHUNK), 4 * TYPICAL_MULTIPROCESSORS, fitting)
-    lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
+    lengths = PositionChunks.lengths(spec, min(4 * TYPICAL_MULTIPROCESSORS, fitting))
     times = {length: min(cycles(tile, length) for tile in tiles) for length in lengths}
-    return max(length for length, time in times.items() if time <= 1.05 * min(times.values()))
+    good = 1.05 * min(times.values())
+    return max(length for length, time in times.items() if time <= good)
 
 
 def _without_epilogue(spec: Conv2dSpec) -> dict[str, object]:

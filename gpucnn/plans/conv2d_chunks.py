@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpucnn import dtypes
 from gpucnn.limits import WARP
+from gpucnn.plans.geometry import BLOCK, TYPICAL_BATCH
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
 
@@ -15,6 +16,9 @@ __all__: list[str] = []  # no operations
 _LEAST_POSITIONS, _MOST_POSITIONS, _MOST_IMAGES = 256, 4096, 8
 _ADDERS = 8
 """Threads that share the chunks of one weight in the second launch."""
+_LEAST_CHUNK, _CHUNK_STEP = 256, 64
+_SMALL_WEIGHT = 2**18
+"""Above it one thread per weight fills a device, and the chunks are too few to share."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,7 @@ class Chunks:
     @classmethod
     def of(cls, spec: Conv2dSpec, rows: int) -> Chunks:
         """Return the cut for kernels whose tiles have `rows` rows, of which few are cut short by the end of a band."""
-        weights = spec.k * spec.r * spec.s * spec.c // spec.groups
-        positions = min(max(weights // 24, _LEAST_POSITIONS), _MOST_POSITIONS)
+        positions = min(max(_weights(spec) // 24, _LEAST_POSITIONS), _MOST_POSITIONS)
         wanted = max(spec.p * spec.q // positions, 1)
         band = ceil_div(ceil_div(spec.p, wanted), rows) * rows if wanted > 1 else spec.p
         bands = ceil_div(spec.p, band)
@@ -57,25 +60,62 @@ class Chunks:
             first: writes the sums of all chunks to the workspace.
             order: of the additions within a chunk.
         """
-        weights = spec.k * spec.r * spec.s * spec.c // spec.groups
-        adding = sum_launch(spec, self.macros, WARP, _ADDERS)
+        adding = _sum_launch(spec, self.macros, WARP, _ADDERS)
         summation = (
             f"{spec.acc_dtype} multiply-adds over chunks of {self.images} images or {self.band} rows, {order}; "
             f"chunks i, i + {_ADDERS}, ... added in order for each i < {_ADDERS}, then these in order"
         )
-        workspace = self.count(spec) * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+        workspace = self.count(spec) * _weights(spec) * dtypes.numpy_dtype(spec.acc_dtype).itemsize
         return Plan(algorithm, variant, (first, adding), summation, workspace)
 
 
-def order_of_chunks(chunk: int, slices: int) -> str:
-    """Return the order of additions, for a summation, of chunks of positions that `slices` threads share."""
-    return (
-        f"n, p, q within chunks of {chunk} positions; "
-        f"chunks i, i + {slices}, ... added in order for each i < {slices}, then these in order"
-    )
+@dataclass(frozen=True)
+class PositionChunks:
+    """How the outputs of a batch are cut into chunks of `length` positions, whatever image they are in."""
+
+    spec: Conv2dSpec
+    length: int
+
+    @staticmethod
+    def lengths(spec: Conv2dSpec, most: int) -> list[int]:
+        """Return the lengths to choose from, ascending: those that make up to `most` chunks of a typical batch."""
+        positions = TYPICAL_BATCH * spec.p * spec.q
+        numbers = range(1, min(ceil_div(positions, _LEAST_CHUNK), most) + 1)
+        return sorted({ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in numbers})
+
+    @property
+    def count(self) -> int:
+        """Chunks of the batch."""
+        return ceil_div(self.spec.n * self.spec.p * self.spec.q, self.length)
+
+    @property
+    def macros(self) -> dict[str, object]:
+        return {"TUNE_CHUNK": self.length}
+
+    @property
+    def order(self) -> str:
+        """The order of additions, for a summation."""
+        return (
+            f"n, p, q within chunks of {self.length} positions; "
+            f"chunks i, i + {self._adders}, ... added in order for each i < {self._adders}, then these in order"
+        )
+
+    def summed(self, first: Plan) -> Plan:
+        """Return the Plan of a first launch, which writes the sums of all chunks to the workspace, and their sum."""
+        adding = _sum_launch(self.spec, self.macros, BLOCK // self._adders, self._adders)
+        workspace = self.count * _weights(self.spec) * dtypes.numpy_dtype(self.spec.acc_dtype).itemsize
+        return replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)
+
+    @property
+    def _adders(self) -> int:
+        return _ADDERS if _weights(self.spec) < _SMALL_WEIGHT else 1
 
 
-def sum_launch(spec: Conv2dSpec, chunking: Mapping[str, object], lanes: int, slices: int) -> Launch:
+def _weights(spec: Conv2dSpec) -> int:
+    return spec.k * spec.r * spec.s * spec.c // spec.groups
+
+
+def _sum_launch(spec: Conv2dSpec, chunking: Mapping[str, object], lanes: int, slices: int) -> Launch:
     """Return the launch that adds the chunks of a gradient of the weight.
 
     Args:
@@ -85,6 +125,5 @@ def sum_launch(spec: Conv2dSpec, chunking: Mapping[str, object], lanes: int, sli
     """
     types = {name: value for name, value in spec.macros().items() if name in ("SPEC_T", "SPEC_ACC")}
     macros = {**types, **chunking, "TUNE_SLICES": slices, "TUNE_LANES": lanes}
-    weights = spec.k * spec.r * spec.s * spec.c // spec.groups
     entry = "conv2d_backward_weight_sum"
-    return Launch.of(f"{entry}.cu", entry, macros, (ceil_div(weights, lanes),), (lanes, slices))
+    return Launch.of(f"{entry}.cu", entry, macros, (ceil_div(_weights(spec), lanes),), (lanes, slices))

@@ -16,11 +16,10 @@ measured any of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
-from gpucnn.plans.conv2d_chunks import order_of_chunks, sum_launch
+from gpucnn.plans.conv2d_chunks import PositionChunks
 from gpucnn.plans.conv2d_coordinates import stay_within_int
 from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
@@ -48,9 +47,6 @@ _SLICE_BYTES, _UNIT_BYTES = 32, 128
 """Of the depth: one mma, and a multiple of every tile's."""
 _TIME_OF_CYCLE = 85
 """What `_time_of_slice` counts in a cycle: two thirds of 2,048 multiply-adds of 16 bits, 16 for each sum."""
-_LEAST_CHUNK, _CHUNK_STEP = 256, 64
-_SMALL_WEIGHT = 2**18
-"""Above it one thread per weight fills a device."""
 
 
 def forward(spec: Conv2dSpec, limits: DeviceLimits, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
@@ -86,19 +82,14 @@ def backward_weight(
     channels, filters = spec.c // spec.groups, spec.k // spec.groups
     if not _legal(spec, alignment, channels, filters):
         return
-    columns, weights = spec.r * spec.s * channels, spec.k * spec.r * spec.s * channels
+    columns = spec.r * spec.s * channels
     for product in products(spec):
         chunk, tiles = _chunk(spec, limits, product, _by_rows(filters, columns, product))
-        chunks = ceil_div(spec.n * spec.p * spec.q, chunk)
-        slices = 8 if weights < _SMALL_WEIGHT else 1
-        adding = sum_launch(spec, {"TUNE_CHUNK": chunk}, 256 // slices, slices)
-        workspace = chunks * weights * dtypes.numpy_dtype(spec.acc_dtype).itemsize
+        chunks = PositionChunks(spec, chunk)
+        cut = {**macros, **chunks.macros}
         for tile in tiles:
-            grid = chunks * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
-            chunked = {**macros, "TUNE_CHUNK": chunk}
-            order = order_of_chunks(chunk, slices)
-            first = _plan("conv2d_backward_weight", spec, chunked, product, tile, grid, order)
-            yield replace(first, launches=(*first.launches, adding), workspace_bytes=workspace)
+            grid = chunks.count * spec.groups * ceil_div(filters, tile.rows) * ceil_div(columns, tile.columns)
+            yield chunks.summed(_plan("conv2d_backward_weight", spec, cut, product, tile, grid, chunks.order))
 
 
 def _legal(spec: Conv2dSpec, alignment: int, *vectors: int) -> bool:
@@ -192,11 +183,9 @@ def _chunk(spec: Conv2dSpec, limits: DeviceLimits, product: Product, tiles: tupl
         )
         return rounds * slices * _time_of_slice(tile, product) + chunks * spec.k * columns // 5
 
-    positions = TYPICAL_BATCH * spec.p * spec.q
-    most = min(ceil_div(positions, _LEAST_CHUNK), 2 * TYPICAL_MULTIPROCESSORS)
-    lengths = {ceil_div(ceil_div(positions, chunks), _CHUNK_STEP) * _CHUNK_STEP for chunks in range(1, most + 1)}
+    lengths = PositionChunks.lengths(spec, 2 * TYPICAL_MULTIPROCESSORS)
     typical = TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
-    chunk = min(sorted(lengths), key=lambda length: min(time(tile, length, *typical) for tile in tiles))
+    chunk = min(lengths, key=lambda length: min(time(tile, length, *typical) for tile in tiles))
     return chunk, sorted(tiles, key=lambda tile: time(tile, chunk, spec.n, limits.multiprocessors))
 
 

@@ -16,7 +16,7 @@ and last for float32, whose accuracy they keep only by a way that no GPU has mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from gpucnn import dtypes
@@ -78,7 +78,7 @@ def matmul_forward(spec: MatmulSpec, limits: DeviceLimits, alignment: int) -> It
     Chunks give enough blocks to fill a device with small tiles, so split_k has no others.
     """
     direct = [_direct(spec, tile) for tile in _tiles(spec, limits)]
-    split = [_split_k(spec, tile) for tile in _tiles(spec, limits, _chunks(spec)) if tile in (SMALL, LEAST, NARROW)]
+    split = [_split_k(spec, tile) for tile in _tiles(spec, limits, chunks_of(spec.k)) if tile in (SMALL, LEAST, NARROW)]
     chunked_first = sums_in_chunks(spec.m, spec.n, spec.k, spec.transpose_a)
     on_cuda_cores = split + direct if chunked_first else direct + split
     on_tensor_cores = gemm_tensor_core.matmul(spec, limits, alignment, CHUNK, split[0].launches[1], chunked_first)
@@ -97,15 +97,26 @@ def sums_in_chunks(m: int, n: int, k: int, transpose_a: bool) -> bool:
     return k >= 2 * CHUNK and n <= 32
 
 
-def _chunks(spec: MatmulSpec) -> int:
-    return max(ceil_div(spec.k, CHUNK), 1)
+def chunks_of(terms: int) -> int:
+    """Return how many chunks so many terms are."""
+    return max(ceil_div(terms, CHUNK), 1)
+
+
+def usual_tiles(acc_dtype: str) -> list[Tile]:
+    """Return the tiles whose sides differ little, the largest first."""
+    return [LARGE, MEDIUM, SMALL] if acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
+
+
+def first_to_fill(tiles: Iterable[Tile], blocks: Callable[[Tile], int], limits: DeviceLimits) -> Tile:
+    """Return the first tile whose blocks give every multiprocessor work, LEAST where none does."""
+    return next((tile for tile in tiles if blocks(tile) >= limits.multiprocessors), LEAST)
 
 
 def _tiles(spec: MatmulSpec, limits: DeviceLimits, chunks: int = 1) -> list[Tile]:
     """Return all tiles, first the largest that wastes little and gives every multiprocessor work."""
-    usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
+    usual = usual_tiles(spec.acc_dtype)
     fitting = [NARROW] if spec.n <= NARROW.n else usual
-    best = next((tile for tile in fitting if tile.cover(spec.m, spec.n) * chunks >= limits.multiprocessors), LEAST)
+    best = first_to_fill(fitting, lambda tile: tile.cover(spec.m, spec.n) * chunks, limits)
     return [best, *(tile for tile in (LEAST, *reversed(usual), NARROW) if tile is not best)]
 
 
@@ -121,7 +132,7 @@ def _direct(spec: MatmulSpec, tile: Tile) -> Plan:
 
 
 def _split_k(spec: MatmulSpec, tile: Tile) -> Plan:
-    macros, chunks, elements = {**spec.macros(), **tile.macros(CHUNK)}, _chunks(spec), spec.m * spec.n
+    macros, chunks, elements = {**spec.macros(), **tile.macros(CHUNK)}, chunks_of(spec.k), spec.m * spec.n
     launches = (
         Launch.of(FILE, "matmul_forward_split_k", macros, (tile.cover(spec.m, spec.n) * chunks,), (tile.threads,)),
         Launch.of(FILE, "matmul_forward_split_k_sum", macros, (max(ceil_div(elements, BLOCK), 1),), (BLOCK,)),

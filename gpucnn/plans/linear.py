@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
-from gpucnn.plans.gemm import CHUNK, LARGE, LEAST, MEDIUM, SMALL, Tile, sums_in_chunks
+from gpucnn.plans.gemm import CHUNK, LEAST, SMALL, Tile, chunks_of, first_to_fill, sums_in_chunks, usual_tiles
 from gpucnn.plans.geometry import BLOCK
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.plans.tensor_core import CAPABILITY, vector
@@ -33,7 +33,7 @@ def linear_backward_operands(spec: LinearSpec, limits: DeviceLimits, alignment: 
     if not spec.of_weight:
         yield from direct
         return
-    split = [_split_rows(spec, tile) for tile in _tiles(spec, limits, _chunks(spec)) if tile in (SMALL, LEAST)]
+    split = [_split_rows(spec, tile) for tile in _tiles(spec, limits, chunks_of(spec.rows)) if tile in (SMALL, LEAST)]
     yield from split + direct if sums_in_chunks(spec.units, spec.features, spec.rows, True) else direct + split
 
 
@@ -55,14 +55,10 @@ def _blocks(spec: LinearSpec, tile: Tile, chunks: int = 1) -> int:
     return of_input + (tile.cover(spec.units, spec.features + 1) * chunks if spec.of_weight else 0)
 
 
-def _chunks(spec: LinearSpec) -> int:
-    return max(ceil_div(spec.rows, CHUNK), 1)
-
-
 def _tiles(spec: LinearSpec, limits: DeviceLimits, chunks: int = 1) -> list[Tile]:
     """Return all tiles, first the largest that gives every multiprocessor work."""
-    usual = [LARGE, MEDIUM, SMALL] if spec.acc_dtype == "float32" else [MEDIUM, SMALL]  # LARGE has 32 KiB of floats
-    best = next((tile for tile in usual if _blocks(spec, tile, chunks) >= limits.multiprocessors), LEAST)
+    usual = usual_tiles(spec.acc_dtype)
+    best = first_to_fill(usual, lambda tile: _blocks(spec, tile, chunks), limits)
     return [best, *(tile for tile in (LEAST, *reversed(usual)) if tile is not best)]
 
 
@@ -78,7 +74,7 @@ def _direct(spec: LinearSpec, tile: Tile) -> Plan:
 
 
 def _split_rows(spec: LinearSpec, tile: Tile) -> Plan:
-    macros, chunks = {**spec.macros(), **tile.macros(CHUNK)}, _chunks(spec)
+    macros, chunks = {**spec.macros(), **tile.macros(CHUNK)}, chunks_of(spec.rows)
     blocks = _blocks(spec, tile, chunks)
     elements = spec.units * (spec.features + 1)
     launches = (
