@@ -19,7 +19,7 @@ from gpucnn.plans import conv2d_depthwise, conv2d_few_channels
 from gpucnn.plans import conv2d_tensor_core as tensor_core
 from gpucnn.plans.conv2d_chunks import PositionChunks
 from gpucnn.plans.conv2d_coordinates import stay_within_int
-from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
+from gpucnn.plans.conv2d_split_depth import Split, Work, most_taps, plans_of
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
@@ -189,13 +189,11 @@ def _work(spec: Conv2dSpec, rows: int, columns: int, instances: int, terms: int,
     """Return `instances` products of so many rows for each image, columns and terms: the tiles, and their times."""
     tiles = _by_columns(columns, rows, spec.dtype)
 
-    def blocks(tile: _Tile, batch: int) -> int:
-        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
-
     def cycles(tile: _Tile) -> float:
         return tile.instructions * _depth(spec) / _INSTRUCTIONS_PER_CYCLE
 
-    return Work(terms, _depth(spec), outputs, tiles, (_64X64,) if _64X64 in tiles else tiles, blocks, cycles)
+    chunked = (_64X64,) if _64X64 in tiles else tiles
+    return Work(rows, columns, instances, terms, _depth(spec), outputs, tiles, chunked, cycles)
 
 
 def _tiled(
@@ -211,23 +209,14 @@ def _tiled(
 ) -> Iterator[Plan]:
     """Yield the Plans of the implicit GEMM, the quickest first; those of sums in chunks only with `may_split`."""
 
-    def whole() -> Iterator[Plan]:
-        times = {tile: work.time(tile, spec.n, work.units, limits.multiprocessors) for tile in work.whole}
-        for tile, vector in _by_vectors(spec, sorted(times, key=times.__getitem__), work.whole[0], alignment):
-            grid = work.blocks(tile, spec.n)
-            yield _implicit_gemm(operation, spec, {**macros, **WHOLE}, tile, vector, grid, summation)
-
-    def chunked(split: Split) -> Iterator[Plan]:
-        tiles = quickest(work, split, spec.n, limits.multiprocessors)
-        for tile, vector in _by_vectors(spec, tiles, None, alignment):
+    def first_launches(tiles: Sequence[_Tile], split: Split) -> Iterator[Plan]:
+        by_elements = work.whole[0] if split.chunks == 1 else None
+        cut, order = {**macros, **split.macros}, split.order(summation)
+        for tile, vector in _by_vectors(spec, tiles, by_elements, alignment):
             grid = work.blocks(tile, spec.n) * split.chunks
-            order = split.order(summation)
-            first = _implicit_gemm(
-                operation, spec, {**macros, **split.macros}, tile, vector, grid, order, "_split_depth"
-            )
-            yield summed(first, spec, split, alignment)
+            yield _implicit_gemm(operation, spec, cut, tile, vector, grid, order, split.part)
 
-    return in_order(split_of(work) if may_split else None, whole(), chunked)
+    return plans_of(work, spec, limits, alignment, first_launches, may_split=may_split)
 
 
 def _implicit_gemm(

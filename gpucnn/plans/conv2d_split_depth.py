@@ -17,13 +17,14 @@ has measured it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import gcd
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from gpucnn import dtypes
+from gpucnn.limits import DeviceLimits
 from gpucnn.plans.geometry import BLOCK, TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Launch, Plan, ceil_div
 from gpucnn.specs import Conv2dSpec
@@ -41,7 +42,20 @@ _MOST_CHUNKS = 8
 _WIDTH = 4
 """Sums of a thread of the second launch, where channels and alignment allow it."""
 
-TileT = TypeVar("TileT")
+
+class Sides(Protocol):
+    """What is asked of a tile: the rows and columns of a product that a block owns."""
+
+    @property
+    def rows(self) -> int:
+        """Of the block."""
+
+    @property
+    def columns(self) -> int:
+        """Of the block."""
+
+
+TileT = TypeVar("TileT", bound=Sides)
 
 
 @dataclass(frozen=True)
@@ -49,26 +63,34 @@ class Work(Generic[TileT]):
     """The products of one operation, as far as their time goes.
 
     Args:
+        rows, columns: of a product, the rows for each image.
+        instances: how many products there are.
         terms: of the longest sum.
         unit: terms of which a chunk is a multiple: each tile's step along the depth divides it.
         outputs: sums of an image.
         whole, chunked: the tiles that there are for whole sums, and for chunks.
-        blocks: of a batch in a tile.
         cycles: of a multiprocessor that works on one tile alone, for a unit of the depth.
     """
 
+    rows: int
+    columns: int
+    instances: int
     terms: int
     unit: int
     outputs: int
     whole: tuple[TileT, ...]
     chunked: tuple[TileT, ...]
-    blocks: Callable[[TileT, int], int]
     cycles: Callable[[TileT], float]
 
     @property
     def units(self) -> int:
         """Units of the depth."""
         return ceil_div(self.terms, self.unit)
+
+    def blocks(self, tile: TileT, batch: int) -> int:
+        """Return how many blocks a batch is."""
+        across = ceil_div(self.columns, tile.columns)
+        return self.instances * ceil_div(batch * self.rows, tile.rows) * across
 
     def time(self, tile: TileT, batch: int, units: int, multiprocessors: int = TYPICAL_MULTIPROCESSORS) -> float:
         """Return the cycles for a batch whose sums are cut into chunks of so many units of the depth, or are whole."""
@@ -80,10 +102,10 @@ class Work(Generic[TileT]):
 
 @dataclass(frozen=True)
 class Split:
-    """How sums are split.
+    """How sums are split, or that they are not.
 
     Args:
-        chunk, chunks: terms of a chunk, and how many there are.
+        chunk, chunks: terms of a chunk, and how many there are: 1 for whole sums.
         by_default: whether this is how the Spec is computed unless something else is asked for.
     """
 
@@ -94,15 +116,17 @@ class Split:
     @property
     def macros(self) -> dict[str, object]:
         """What the first launch is compiled with."""
-        return {"TUNE_CHUNKS": self.chunks, "TUNE_CHUNK": self.chunk}
+        whole: dict[str, object] = {"TUNE_CHUNKS": self.chunks}
+        return {**whole, "TUNE_CHUNK": self.chunk} if self.chunks > 1 else whole
+
+    @property
+    def part(self) -> str:
+        """What the first launch's entry, and the algorithm, are called behind the name of that of whole sums."""
+        return "_split_depth" if self.chunks > 1 else ""
 
     def order(self, terms: str) -> str:
         """Return the order of additions, for a summation, where a chunk's are in the order of `terms`."""
-        return f"{terms} in chunks of {self.chunk} terms, then the chunks in order"
-
-
-WHOLE: dict[str, object] = {"TUNE_CHUNKS": 1}
-"""What a launch that splits nothing is compiled with."""
+        return f"{terms} in chunks of {self.chunk} terms, then the chunks in order" if self.chunks > 1 else terms
 
 
 def split_of(work: Work[TileT]) -> Split | None:
@@ -118,23 +142,36 @@ def split_of(work: Work[TileT]) -> Split | None:
     return None
 
 
-def in_order(split: Split | None, whole: Iterable[Plan], chunked: Callable[[Split], Iterable[Plan]]) -> Iterator[Plan]:
-    """Yield the Plans of whole sums, and those of chunks behind them or, where they are the default, before."""
-    if split is None:
-        yield from whole
-    elif split.by_default:
-        yield from chain(chunked(split), whole)
-    else:
-        yield from chain(whole, chunked(split))
+def plans_of(
+    work: Work[TileT],
+    spec: Conv2dSpec,
+    limits: DeviceLimits,
+    alignment: int,
+    first_launches: Callable[[Sequence[TileT], Split], Iterable[Plan]],
+    *,
+    may_split: bool = True,
+) -> Iterator[Plan]:
+    """Yield the Plans of whole sums, and those of chunks behind them or, where they are the default, before.
+
+    Args:
+        work, spec, limits, alignment: of the operation, the device and the arrays.
+        first_launches: yields, for tiles and a split, Plans of the first launch alone.
+        may_split: whether sums in chunks are worth considering.
+    """
+
+    def of(split: Split) -> Iterator[Plan]:
+        units = split.chunk // work.unit
+        tiles = work.chunked if split.chunks > 1 else work.whole
+        ordered = sorted(tiles, key=lambda tile: work.time(tile, spec.n, units, limits.multiprocessors))
+        for plan in first_launches(ordered, split):
+            yield _summed(plan, spec, split, alignment) if split.chunks > 1 else plan
+
+    whole, split = Split(work.units * work.unit, 1, False), split_of(work) if may_split else None
+    ways = [whole] if split is None else [split, whole] if split.by_default else [whole, split]
+    yield from chain.from_iterable(map(of, ways))
 
 
-def quickest(work: Work[TileT], split: Split, batch: int, multiprocessors: int) -> list[TileT]:
-    """Return the tiles for chunks, in the order of the time that they take with a batch on a device."""
-    units = split.chunk // work.unit
-    return sorted(work.chunked, key=lambda tile: work.time(tile, batch, units, multiprocessors))
-
-
-def summed(first: Plan, spec: Conv2dSpec, split: Split, alignment: int) -> Plan:
+def _summed(first: Plan, spec: Conv2dSpec, split: Split, alignment: int) -> Plan:
     """Return the Plan of a first launch, which writes the sums of all chunks to the workspace, and their sum.
 
     Args:
@@ -161,7 +198,7 @@ def summed(first: Plan, spec: Conv2dSpec, split: Split, alignment: int) -> Plan:
     )
     workspace = split.chunks * outputs * dtypes.numpy_dtype(spec.acc_dtype).itemsize
     return Plan(
-        f"{first.algorithm}_split_depth",
+        first.algorithm + split.part,
         first.variant,
         (*first.launches, adding),
         first.summation,

@@ -15,13 +15,13 @@ measured any of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from gpucnn import dtypes
 from gpucnn.limits import DeviceLimits
 from gpucnn.plans.conv2d_chunks import PositionChunks
 from gpucnn.plans.conv2d_coordinates import stay_within_int
-from gpucnn.plans.conv2d_split_depth import WHOLE, Split, Work, in_order, most_taps, quickest, split_of, summed
+from gpucnn.plans.conv2d_split_depth import Split, Work, most_taps, plans_of
 from gpucnn.plans.geometry import TYPICAL_BATCH, TYPICAL_MULTIPROCESSORS
 from gpucnn.plans.plan import Plan, ceil_div
 from gpucnn.plans.tensor_core import ACCESS_BYTES, CAPABILITY, Product, Tile, launch, products, vector
@@ -123,14 +123,11 @@ def _work(
     else:
         whole, chunked = (_128X128, _256X128, _128X64, _64X64), (_128X128, _64X64)
 
-    def blocks(tile: Tile, batch: int) -> int:
-        return instances * ceil_div(batch * rows, tile.rows) * ceil_div(columns, tile.columns)
-
     def cycles(tile: Tile) -> float:
         return _UNIT_BYTES // _SLICE_BYTES * _time_of_slice(tile, product) / _TIME_OF_CYCLE
 
     unit = _UNIT_BYTES // dtypes.numpy_dtype(spec.dtype).itemsize
-    return Work(terms, unit, outputs, whole, chunked, blocks, cycles)
+    return Work(rows, columns, instances, terms, unit, outputs, whole, chunked, cycles)
 
 
 def _plans_of(
@@ -145,17 +142,13 @@ def _plans_of(
 ) -> Iterator[Plan]:
     """Yield the Plans of a product, those of whole sums or those of chunks first; of each the fastest tile first."""
 
-    def whole() -> Iterator[Plan]:
-        for tile in sorted(work.whole, key=lambda tile: work.time(tile, spec.n, work.units, limits.multiprocessors)):
-            yield _plan(operation, spec, {**macros, **WHOLE}, product, tile, work.blocks(tile, spec.n), order)
+    def first_launches(tiles: Sequence[Tile], split: Split) -> Iterator[Plan]:
+        cut = {**macros, **split.macros}
+        for tile in tiles:
+            grid = work.blocks(tile, spec.n) * split.chunks
+            yield _plan(operation, spec, cut, product, tile, grid, split.order(order), split.part)
 
-    def chunked(split: Split) -> Iterator[Plan]:
-        for tile in quickest(work, split, spec.n, limits.multiprocessors):
-            grid, cut = work.blocks(tile, spec.n) * split.chunks, {**macros, **split.macros}
-            first = _plan(operation, spec, cut, product, tile, grid, split.order(order), "_split_depth")
-            yield summed(first, spec, split, alignment)
-
-    return in_order(split_of(work), whole(), chunked)
+    return plans_of(work, spec, limits, alignment, first_launches)
 
 
 def _by_rows(rows: int, columns: int, product: Product) -> tuple[Tile, ...]:
