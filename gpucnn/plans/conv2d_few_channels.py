@@ -59,15 +59,12 @@ def forward(spec: Conv2dSpec, alignment: int, summation: str) -> Iterator[Plan]:
     threads = min(ceil_div(lines * columns * groups, WARP) * WARP, BLOCK)
     tiles = ceil_div(spec.p, pixels * lines) * ceil_div(spec.q, columns)
     grid = max(spec.n * tiles * ceil_div(spec.k, filters * groups), 1)
-    entry = "conv2d_forward_few_channels"
-    for vector in (4, 1) if alignment >= VECTOR_BYTES and spec.k % 4 == 0 else (1,):
-        macros = {
-            **spec.macros(), "TUNE_PIXELS": pixels, "TUNE_LINES": lines, "TUNE_COLUMNS": columns,
-            "TUNE_FILTERS": filters, "TUNE_GROUPS": groups, "TUNE_VECTOR": vector, "TUNE_THREADS": threads,
-        }  # fmt: skip
-        aligned = VECTOR_BYTES if vector > 1 else 0
-        launch = Launch.of(f"{entry}.cu", entry, macros, (grid,), (threads,), alignment=aligned)
-        yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
+    tuned = {
+        **spec.macros(), "TUNE_PIXELS": pixels, "TUNE_LINES": lines, "TUNE_COLUMNS": columns,
+        "TUNE_FILTERS": filters, "TUNE_GROUPS": groups, "TUNE_THREADS": threads,
+    }  # fmt: skip
+    whole = alignment >= VECTOR_BYTES and spec.k % 4 == 0
+    yield from _by_vectors("conv2d_forward_few_channels", tuned, grid, threads, summation, whole)
 
 
 def backward_input(spec: Conv2dSpec, macros: Mapping[str, object], alignment: int) -> Iterator[Plan]:
@@ -114,17 +111,14 @@ def backward_input(spec: Conv2dSpec, macros: Mapping[str, object], alignment: in
         return
     lines = ceil_div(ceil_div(down, cells), ceil_div(down, cells * lines))
     grid = max(spec.n * ceil_div(down, cells * lines) * ceil_div(across, columns), 1)
-    entry = "conv2d_backward_input_few_channels"
     order = f"in {slices} slices of the filters by fours, each in the order k // 4, s, r, k; then the slices in order"
     summation = f"{spec.acc_dtype} multiply-adds {order}"
-    for vector in (4, 1) if alignment >= VECTOR_BYTES and (spec.k % 4 == 0 or spec.w * spec.c % 4 == 0) else (1,):
-        tuned = {
-            **macros, "TUNE_CELLS": cells, "TUNE_LINES": lines, "TUNE_COLUMNS": columns, "TUNE_SLICES": slices,
-            "TUNE_VECTOR": vector, "TUNE_THREADS": threads(),
-        }  # fmt: skip
-        aligned = VECTOR_BYTES if vector > 1 else 0
-        launch = Launch.of(f"{entry}.cu", entry, tuned, (grid,), (threads(),), alignment=aligned)
-        yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
+    tuned = {
+        **macros, "TUNE_CELLS": cells, "TUNE_LINES": lines, "TUNE_COLUMNS": columns, "TUNE_SLICES": slices,
+        "TUNE_THREADS": threads(),
+    }  # fmt: skip
+    whole = alignment >= VECTOR_BYTES and (spec.k % 4 == 0 or spec.w * spec.c % 4 == 0)
+    yield from _by_vectors("conv2d_backward_input_few_channels", tuned, grid, threads(), summation, whole)
 
 
 def backward_weight(spec: Conv2dSpec, macros: Mapping[str, object]) -> Iterator[Plan]:
@@ -207,6 +201,16 @@ def _line(spec: Conv2dSpec, columns: int) -> int:
 def _tile(spec: Conv2dSpec, rows: int, columns: int) -> int:
     """Pixels that a tile of outputs sees."""
     return ((rows - 1) * spec.stride[0] + _span(spec, 0)) * _line(spec, columns)
+
+
+def _by_vectors(
+    entry: str, tuned: Mapping[str, object], grid: int, threads: int, summation: str, whole: bool
+) -> Iterator[Plan]:
+    """Yield the plan by vectors, if whole ones fit, then that by elements."""
+    for vector in (4, 1) if whole else (1,):
+        macros, aligned = {**tuned, "TUNE_VECTOR": vector}, VECTOR_BYTES if vector > 1 else 0
+        launch = Launch.of(f"{entry}.cu", entry, macros, (grid,), (threads,), alignment=aligned)
+        yield Plan("few_channels", "vector" if vector > 1 else "", (launch,), summation)
 
 
 def _item(spec: Conv2dSpec) -> int:
