@@ -47,7 +47,12 @@ def bound(optimizer: Optimizer, backend: Backend, dtype: str, **options: Any) ->
 
 
 def feed(parameters: list[Parameter], step: int) -> None:
-    """Give each parameter its gradient of a step, through the tape."""
-    for p, g in zip(parameters, gradients(step), strict=True):
+    """Give each parameter its gradient of a step."""
+    give(parameters, gradients(step))
+
+
+def give(parameters: list[Parameter], parts: list[np.ndarray]) -> None:
+    """Give each parameter a gradient, through the tape."""
+    for p, g in zip(parameters, parts, strict=True):
         if p.trainable:
             (p * np.asarray(g, p.dtype)).sum().backward()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optimizer_steps import give
 
 import gpucnn
 from gpucnn import Sequential, capture, tensor
@@ -46,9 +47,7 @@ def bound(optimizer: Optimizer, backend: Backend, dtypes: tuple[str, str, str] =
 
 
 def feed(parameters: list[Parameter], step: int) -> None:
-    for p, g in zip(parameters, gradients(step), strict=True):
-        if p.trainable:
-            (p * np.asarray(g, p.dtype)).sum().backward()
+    give(parameters, gradients(step))
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -17,15 +17,12 @@ from gpucnn.plans import Plan
 from gpucnn.plans.conv2d_split_depth import most_taps
 from gpucnn.specs import Conv2dSpec
 from plans.test_conv2d import compiled
+from plans.test_conv2d_tensor_core import every_candidate
 
 OPERATIONS = ("conv2d_forward", "conv2d_backward_input")
 EVERY_CASE = pytest.mark.parametrize("case", SPLIT_DEPTH_CASES)
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS)
-
-
-def every_candidate(operation: str, spec: Conv2dSpec, alignment: int = 16, capability: int = 90) -> list[Plan]:
-    return plans.candidates(operation, spec, limits_of(capability), alignment)
 
 
 def candidates(operation: str, spec: Conv2dSpec, alignment: int = 16, capability: int = 90) -> list[Plan]:
